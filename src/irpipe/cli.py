@@ -1,0 +1,108 @@
+"""The command line: one subcommand for each arrow of the workflow, usable by hand in the same form.
+
+Bad input ends in one line on standard error and exit code 2; nothing is written then.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import irpipe
+from irpipe import commands
+from irpipe.errors import IrpipeError
+
+ENTRY = "a name from the configs, or NAME={kind: ..., ...} to give the entry here"
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="irpipe", description=irpipe.__doc__)
+    parser.add_argument("--version", action="version", version=irpipe.__version__)
+    sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, text: str, **options: Any) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = sub.add_parser(name, help=text, description=text, **options)
+        made.set_defaults(call=getattr(commands, f"{name}_command"))
+        made.add_argument("--config", type=Path, help="look names up in this config instead of those in config/")
+        made.add_argument("--code", help="refuse to run unless the code has this hash (the workflow sets it)")
+        return made
+
+    def named(made: argparse.ArgumentParser, *names: str) -> None:
+        for name in names:
+            made.add_argument(f"--{name}", required=True, metavar="NAME", help=ENTRY)
+
+    def computing(made: argparse.ArgumentParser) -> None:
+        made.add_argument(
+            "--data",
+            type=Path,
+            metavar="FOLDER",
+            help="folder of the data sets (else IRPIPE_DATA, else data)",
+        )
+        made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+    made = command("check", "Check a config: every name, kind, key and number.")
+
+    made = command("data", "Check that a data set is complete, or fetch it; record its hash.")
+    named(made, "dataset")
+    made.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="folder of the data sets (else IRPIPE_DATA, else data)"
+    )
+    made.add_argument("--splits", nargs="+", choices=["train", "test"], default=["test"])
+    made.add_argument("--download", action="store_true", help="fetch what is missing")
+    made.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+
+    made = command("import", "Turn a released network (.pkl) into a checkpoint.")
+    made.add_argument("network", type=Path, metavar="NET.pkl")
+    named(made, "dataset")
+    made.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
+    made.add_argument("--method", required=True, metavar="NAME", help="the method that trained it")
+    made.add_argument("--output", type=Path, required=True, metavar="NET.safetensors")
+
+    made = command("train", "Train a network from scratch by a named recipe; resumes where it was interrupted.")
+    named(made, "dataset", "method", "recipe")
+    made.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
+    made.add_argument(
+        "--run", type=int, default=0, metavar="K", help="K-th network of this kind: seed of the recipe + K"
+    )
+    computing(made)
+    made.add_argument(
+        "--state",
+        type=Path,
+        metavar="FOLDER",
+        help="where interrupted trainings wait (else beside the output)",
+    )
+    made.add_argument("--output", type=Path, required=True, metavar="NET.safetensors", help="its log goes to NET.csv")
+
+    made = command("evaluate", "Attack a network; print accuracy per radius and step count.")
+    made.add_argument("--checkpoint", type=Path, required=True, metavar="NET.safetensors")
+    named(made, "attack")
+    computing(made)
+    made.add_argument("--output", type=Path, required=True, metavar="RESULT.h5")
+
+    made = command("report", "Make a table or a figure from result files.")
+    which = made.add_mutually_exclusive_group(required=True)
+    which.add_argument("--table", metavar="NAME", help=ENTRY)
+    which.add_argument("--figure", metavar="NAME", help=ENTRY)
+    made.add_argument("results", nargs="+", type=Path, metavar="RESULT.h5")
+    made.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code: 0, or 2 for bad input."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.call(options)
+    except IrpipeError as error:
+        print(f"irpipe {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"irpipe {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,132 @@
+"""What the subcommands do: look names up, check the code's hash, call the one function, write, say what was written.
+
+torch is imported by those that need it, so that the others start at once.
+"""
+
+import argparse
+import csv
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from irpipe import codehash, config, io
+from irpipe.errors import IrpipeError
+
+
+def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """Name and resolved entry of an argument `NAME` or `NAME={...}`."""
+    name, equals, text = given.partition("=")
+    if not equals:
+        return name, config.lookup(section, name, options.config)
+    try:
+        entry = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise IrpipeError(f"{section}.{name}: not YAML: {text}") from error
+    return name, config.resolved(section, entry, f"{section}.{name}")
+
+
+def _checked(code: str, options: argparse.Namespace) -> str:
+    """The code's hash, if it is the one the caller expects: the code may have changed while the job waited."""
+    if options.code not in (None, code):
+        raise IrpipeError(f"--code {options.code}: the code is now {code}; start the workflow again")
+    return code
+
+
+def check_command(options: argparse.Namespace) -> None:
+    """`irpipe check`: check a config and count what it makes."""
+    path = options.config or config.SHIPPED / "config.yaml"
+    checked = config.check(config.read(path), str(path))
+    made = [run for entry in checked["networks"] for run in config.runs(entry)]
+    print(f"{path}: {len(made)} networks, {len(checked['tables'])} tables, {len(checked['figures'])} figures; all well")
+
+
+def data_command(options: argparse.Namespace) -> None:
+    """`irpipe data`: read the splits of a data set, fetching them if allowed, and record their hashes."""
+    name, spec = _entry("datasets", options.dataset, options)
+    _checked(codehash.of_data(spec["kind"]), options)
+    from irpipe.data import data_root, load
+
+    root, record = data_root(options.data), {"dataset": name, "data": spec}
+    for split in options.splits:
+        images = load(spec, root, split, options.download)
+        record[split] = {"images": len(images), "sha256": images.sha256()}
+        print(f"{name}: {len(images)} {split} images in {root}")
+    with io.replacing(options.output) as beside:
+        beside.write_text(json.dumps(record, indent=1) + "\n")
+    print(options.output)
+
+
+def import_command(options: argparse.Namespace) -> None:
+    """`irpipe import`: a released pickle becomes a checkpoint."""
+    name, spec = _entry("datasets", options.dataset, options)
+    _checked(codehash.of_import(spec["kind"]), options)
+    from irpipe.released import convert
+
+    io.write_checkpoint(options.output, convert(options.network, name, spec, options.model, options.method))
+    print(options.output)
+
+
+def train_command(options: argparse.Namespace) -> None:
+    """`irpipe train`: train one network and write it beside its log."""
+    dataset, data = _entry("datasets", options.dataset, options)
+    method, spec = _entry("methods", options.method, options)
+    _, recipe = _entry("recipes", options.recipe, options)
+    if options.run < 0:
+        raise IrpipeError(f"--run {options.run}: count networks from 0")
+    code = _checked(codehash.of_training(data["kind"], spec["kind"]), options)
+    from irpipe.data import data_root
+    from irpipe.hardware import device
+    from irpipe.train import Plan, train
+
+    plan = Plan(dataset, data, options.model, method, spec, recipe, options.run, code)
+    states = options.state or options.output.parent / ".state"
+    checkpoint, log = train(plan, data_root(options.data), device(options.device), states)
+    io.write_checkpoint(options.output, checkpoint)
+    path = options.output.with_suffix(".csv")
+    with io.replacing(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(log[0]))
+        writer.writeheader()
+        writer.writerows(log)
+    print(f"held-out accuracy {log[-1]['clean_accuracy']:.3f}, attacked {log[-1]['attacked_accuracy']:.3f}")
+    print(f"{options.output}\n{path}")
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """`irpipe evaluate`: attack one network, write the result, print its accuracies."""
+    name, spec = _entry("attacks", options.attack, options)
+    kind = io.read_checkpoint(options.checkpoint).metadata["data"]["kind"]
+    code = _checked(codehash.of_evaluation(kind, spec["kind"]), options)
+    from irpipe.data import data_root
+    from irpipe.evaluate import evaluate
+    from irpipe.hardware import device
+
+    result = evaluate(options.checkpoint, name, spec, data_root(options.data), device(options.device), code)
+    io.write_result(options.output, result)
+    print(_accuracies(result))
+    print(options.output)
+
+
+def _accuracies(result: io.Result) -> str:
+    """Accuracy per radius (rows) and step count (columns), as text."""
+    steps = result.arrays["steps"]
+    lines = ["   radius" + "".join(f"{f'{count} steps':>11}" for count in steps)]
+    for radius, row in zip(result.arrays["eps"], np.mean(result.arrays["correct"], axis=0), strict=True):
+        lines.append(f"{radius:9.4f}" + "".join(f"{value:11.3f}" for value in row))
+    return "\n".join(lines) + f"\naccuracy on {len(result.arrays['label'])} test images"
+
+
+def report_command(options: argparse.Namespace) -> None:
+    """`irpipe report`: one table or figure from results."""
+    section = "tables" if options.table else "figures"
+    name, spec = _entry(section, options.table or options.figure, options)
+    _checked(codehash.of_report(spec["kind"]), options)
+    report: Callable[..., list[Path]] = importlib.import_module(f"irpipe.reports.{spec['kind']}").report
+    own = {key: value for key, value in spec.items() if key != "kind"}
+    results = [io.read_result(path) for path in options.results]
+    written = report(results, options.output / f"{section.removesuffix('s')}_{name}", **own)
+    print("\n".join(str(path) for path in written))

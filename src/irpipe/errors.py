@@ -1,0 +1,8 @@
+"""The one exception that speaks to a person."""
+
+
+class IrpipeError(Exception):
+    """Bad input, in one line: where it was found, what was found, what would be right.
+
+    The command line prints the line and exits with code 2; anything else is a defect and keeps its traceback.
+    """

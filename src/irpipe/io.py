@@ -1,0 +1,188 @@
+"""Files that describe themselves: checkpoints (safetensors) and results (HDF5).
+
+Every file is written beside its place, flushed, read back and only then renamed, so a reader never sees half a file
+and a failed write leaves the old one. Both kinds carry a SHA-256 of their content that every reader checks.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from irpipe.errors import IrpipeError
+
+if TYPE_CHECKING:
+    import torch
+
+DIGEST = "content_sha256"
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; rename it over `path` if the block ends well, else remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(descriptor)
+    beside = Path(name)
+    try:
+        yield beside
+        with beside.open("rb+") as handle:
+            os.fsync(handle.fileno())
+        beside.chmod(0o666 & ~_umask())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def digest(attrs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
+    """SHA-256 over attributes (canonical JSON) and arrays (name, type, shape, bytes), in hex."""
+    total = hashlib.sha256(json.dumps(attrs, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()
+
+
+def _read(path: Path, what: str, reader: Callable[[Path], Any]) -> Any:
+    """Call `reader(path)`; a missing, truncated or foreign file becomes one line."""
+    if not path.is_file():
+        raise IrpipeError(f"{path}: no such file; expected a {what}")
+    try:
+        return reader(path)
+    except (
+        OSError,
+        KeyError,
+        ValueError,
+        RuntimeError,
+        TypeError,
+    ) as error:  # what h5py raises for broken files
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise IrpipeError(f"{path}: not a readable {what} ({reason}); make it again") from error
+
+
+# --- results -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Result:
+    """One evaluation of one network: per-image arrays and what they come from.
+
+    `attrs` are JSON values (dataset, model, method, run, attack, spec, hashes, versions ...); `arrays` have the image
+    axis first where they have one.
+    """
+
+    attrs: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write a result as HDF5, atomically, and verify it by reading it back."""
+    import h5py
+
+    with replacing(path) as beside:
+        with h5py.File(beside, "w") as file:
+            for key, value in result.attrs.items():
+                file.attrs[key] = json.dumps(value, sort_keys=True)
+            file.attrs[DIGEST] = digest(result.attrs, result.arrays)
+            for name, array in result.arrays.items():
+                file.create_dataset(name, data=array, track_times=False)
+        read_result(beside)
+
+
+def read_result(path: Path) -> Result:
+    """Read and verify a result file.
+
+    Raises IrpipeError if the file is missing, truncated, not ours, or its content does not match its digest.
+    """
+    result: Result = _read(path, "irpipe result (HDF5)", _load_result)
+    return result
+
+
+def _load_result(path: Path) -> Result:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        stored = file.attrs.get(DIGEST)
+        attrs = {key: json.loads(value) for key, value in file.attrs.items() if key != DIGEST}
+        arrays = {name: np.asarray(data) for name, data in file.items()}
+    if stored != digest(attrs, arrays):
+        raise IrpipeError(f"{path}: content does not match its SHA-256; make it again")
+    return Result(attrs, arrays)
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network's weights (name -> float32 tensor, PyTorch layout) and what they come from.
+
+    `metadata` are JSON values and always name dataset, model, method and run.
+    """
+
+    metadata: dict[str, Any]
+    tensors: dict[str, "torch.Tensor"]
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 over metadata and weights: the network's identity in results."""
+        return digest(self.metadata, {name: tensor.numpy() for name, tensor in self.tensors.items()})
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint as safetensors, atomically, and verify it by reading it back."""
+    from safetensors.torch import save_file
+
+    # one key only: safetensors writes several in no fixed order, and equal networks shall be equal bytes
+    header = json.dumps(checkpoint.metadata | {DIGEST: checkpoint.sha256}, sort_keys=True)
+    with replacing(path) as beside:
+        save_file(checkpoint.tensors, str(beside), metadata={"irpipe": header})
+        read_checkpoint(beside)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises IrpipeError if the file is missing, truncated, not ours, or its content does not match its digest.
+    """
+    checkpoint: Checkpoint = _read(path, "irpipe checkpoint (safetensors)", _load_checkpoint)
+    return checkpoint
+
+
+def _load_checkpoint(path: Path) -> Checkpoint:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    if "irpipe" not in header:
+        raise IrpipeError(f"{path}: a safetensors file, but not an irpipe checkpoint (no irpipe metadata)")
+    metadata = json.loads(header["irpipe"])
+    stored = metadata.pop(DIGEST, None)
+    checkpoint = Checkpoint(metadata, tensors)
+    if stored != checkpoint.sha256:
+        raise IrpipeError(f"{path}: content does not match its SHA-256; make it again")
+    return checkpoint

@@ -1,0 +1,23 @@
+"""Training methods, one file a kind: `objective(network, images, labels, *, options)` gives an `Objective`."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of one batch as a scalar function of its perturbed images `[N, C, H, W]`.
+
+    Training minimises `loss` at the images that maximise `inner` (the same function unless given). A method that
+    sees no perturbed images says so with `attacked`, and none are made.
+    """
+
+    loss: Callable[[Tensor], Tensor]
+    inner: Callable[[Tensor], Tensor] | None = None
+    attacked: bool = True
+
+    def maximised(self) -> Callable[[Tensor], Tensor]:
+        """What the inner maximisation ascends."""
+        return self.inner or self.loss

@@ -1,0 +1,159 @@
+"""The three networks of the paper: Small, Pool and WResnet (protocol C.1).
+
+Each is a trunk that ends in its last nonlinearity, an optional last convolution without one, global average pooling
+and a linear head without bias. So everything behind the trunk is affine, and class activation maps are the network:
+the logits are the maps' mean. `Network.maps` says this once, and `Folded` uses it.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irpipe.errors import IrpipeError
+
+
+class Network(nn.Module):
+    """A classifier of images `[N, C, H, W]` in [0, 1] by averaged class activation maps.
+
+    `trunk` maps images to `[N, K, h, w]` through the last nonlinearity; `last` is the convolution behind it, if any;
+    `head` is `[classes, channels]`.
+    """
+
+    def __init__(self, trunk: nn.Module, last: nn.Conv2d | None, channels: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.last = last
+        self.head = nn.Parameter(torch.empty(classes, channels))
+
+    def features(self, images: Tensor) -> Tensor:
+        """The maps before pooling, `[N, channels, h, w]`, not rectified in any of the three models (C.1, C.5 I11)."""
+        hidden: Tensor = self.trunk(images)
+        return hidden if self.last is None else self.last(hidden)
+
+    def map_convolution(self) -> tuple[Tensor, Tensor | None, int]:
+        """The head and the last convolution as one convolution: weight, bias, padding.
+
+        With one output a class instead of one a channel it costs a tenth, and gradients flow to both parts.
+        """
+        if self.last is None:
+            return self.head[:, :, None, None], None, 0
+        weight = torch.einsum("ck,kihw->cihw", self.head, self.last.weight)
+        bias = None if self.last.bias is None else self.head @ self.last.bias
+        return weight, bias, self.last.kernel_size[0] // 2
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Class activation maps `[N, classes, h, w]` as the released code has them, without 1/u (C.3 T1)."""
+        weight, bias, padding = self.map_convolution()
+        return F.conv2d(self.trunk(images), weight, bias, padding=padding)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits `[N, classes]`."""
+        return self.maps(images).mean(dim=(2, 3))
+
+
+class Folded:
+    """A network with fixed weights whose affine part is multiplied out, for loops that only move the image.
+
+    Behind the trunk all is affine, so the logits are one matrix: its entries are the gradient anywhere, its bias the
+    value at zero. Equal to the network up to rounding. `shape` is an image's (C, H, W).
+    """
+
+    def __init__(self, network: Network, shape: Sequence[int]) -> None:
+        self.trunk = network.trunk
+        with torch.no_grad():
+            weight, bias, padding = network.map_convolution()
+            like = network.trunk(network.head.new_zeros(1, *shape))
+        self.weight, self.shift, self.padding = weight, bias, padding
+        probe = like.new_zeros(len(network.head), *like.shape[1:], requires_grad=True)
+        with torch.enable_grad():
+            logits = self._tail(probe).mean(dim=(2, 3))
+            (gradient,) = torch.autograd.grad(logits.diagonal().sum(), probe)
+        self.matrix, self.bias = gradient.flatten(1), logits[0].detach()
+
+    def _tail(self, hidden: Tensor) -> Tensor:
+        return F.conv2d(hidden, self.weight, self.shift, padding=self.padding)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits `[N, classes]`."""
+        return F.linear(self.trunk(images).flatten(1), self.matrix, self.bias)
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Class activation maps `[N, classes, h, w]`, as `Network.maps`."""
+        return self._tail(self.trunk(images))
+
+
+class Classifier(Protocol):
+    """What objectives need of a network, trained or folded."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits `[N, classes]`."""
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Class activation maps `[N, classes, h, w]`."""
+
+
+class _Block(nn.Module):
+    """Residual block: two 3x3 convolutions, each behind a ReLU, no normalisation (C.1).
+
+    A stride of 2 pads below and right only, as TensorFlow's SAME does; its shortcut is average pooling and zero
+    channels on both sides.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride, self.extra = stride, (outputs - inputs) // 2
+        self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1 if stride == 1 else 0)
+        self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        rectified = F.relu(hidden)
+        if self.stride > 1:
+            hidden = F.pad(F.avg_pool2d(hidden, self.stride), (0, 0, 0, 0, self.extra, self.extra))
+            rectified = F.pad(rectified, (0, 1, 0, 1))
+        out: Tensor = self.second(F.relu(self.first(rectified)))
+        return hidden + out
+
+
+def small(channels: int, classes: int) -> Network:
+    """Small: convolutions of 16, 32 and 100 filters, no ReLU behind the third (C.1)."""
+    trunk = nn.Sequential(
+        nn.Conv2d(channels, 16, 4, 2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, padding=1), nn.ReLU()
+    )
+    return Network(trunk, nn.Conv2d(32, 100, 7, padding=3), 100, classes)
+
+
+def pool(channels: int, classes: int) -> Network:
+    """Pool: two 5x5 convolutions of 32 and 64 filters, each max-pooled; the ReLU sits behind the first pool (C.1)."""
+    first = [nn.Conv2d(channels, 32, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()]
+    return Network(nn.Sequential(*first, nn.Conv2d(32, 64, 5, padding=2), nn.MaxPool2d(2)), None, 64, classes)
+
+
+def wresnet(channels: int, classes: int) -> Network:
+    """WResnet: a convolution and 15 residual blocks of 16, 32 and 64 filters, no normalisation (C.1, T12)."""
+    widths = [16] * 6 + [32] * 5 + [64] * 5
+    blocks = [_Block(a, b, 2 if b > a else 1) for a, b in itertools.pairwise(widths)]
+    return Network(nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1), *blocks), None, 64, classes)
+
+
+MODELS = {"small": small, "pool": pool, "wresnet": wresnet}
+
+
+def build(model: str, shape: Sequence[int], classes: int) -> Network:
+    """A network of a named model for images of `shape` (C, H, W), weights not yet set."""
+    return MODELS[model](shape[0], classes)
+
+
+def from_tensors(model: str, shape: Sequence[int], classes: int, tensors: dict[str, Tensor], where: str) -> Network:
+    """A network with given weights; raises IrpipeError naming `where` if names or shapes do not fit the model."""
+    network = build(model, shape, classes)
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if wanted.get(name) != found.get(name):
+            raise IrpipeError(f"{where}: {name} is {found.get(name)}; model {model} wants {wanted.get(name)}")
+    network.load_state_dict(tensors)
+    return network

@@ -1,0 +1,45 @@
+"""Types of the options that configs set: what they accept and how they read it."""
+
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+
+def _number(value: Any) -> Any:
+    """Read "8/255" as the fraction it is; say what to write instead of other strings."""
+    if not isinstance(value, str):
+        return value
+    numerator, slash, denominator = value.partition("/")
+    if slash and numerator.strip().isdigit() and denominator.strip().isdigit() and int(denominator):
+        return float(Fraction(int(numerator), int(denominator)))
+    raise ValueError("not a number; write 0.1, 8/255 or, for powers of ten, 5.0e-4 (YAML reads 5e-4 as text)")
+
+
+def _several(value: Any) -> Any:
+    """A single number stands for a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _points(value: Any) -> Any:
+    """A schedule as YAML writes it, [[step, value], ...], steps rising."""
+    if not isinstance(value, list) or not value or not all(isinstance(p, list | tuple) and len(p) == 2 for p in value):
+        raise ValueError("not a list of points [step, value]")
+    points = [tuple(point) for point in value]
+    steps = [step for step, _ in points]
+    if not all(isinstance(step, int) for step in steps) or steps != sorted(set(steps)):
+        raise ValueError("steps must be whole numbers, each greater than the one before")
+    return points
+
+
+Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Radius = Annotated[Number, Field(ge=0, le=1)]
+Fractional = Annotated[Number, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Numbers = Annotated[list[Number], BeforeValidator(_several)]
+Radii = Annotated[list[Radius], BeforeValidator(_several), Field(min_length=1)]
+Counts = Annotated[list[Count], BeforeValidator(_several), Field(min_length=1)]
+Schedule = Annotated[list[tuple[Index, NotNegative]], BeforeValidator(_points)]  # linear between its points

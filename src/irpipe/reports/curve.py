@@ -1,0 +1,151 @@
+"""Adversarial test accuracy as a curve over radii or step counts, one panel per data set and model."""
+
+import math
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from irpipe.errors import IrpipeError
+from irpipe.io import Result, replacing
+from irpipe.published import METHODS, PGD_TABLES, place, values
+from irpipe.quantities import Count
+from irpipe.selection import SAME, Pair, Rate, eps_label, name, network, rate, select
+
+# Okabe and Ito's palette, safe for colour-blind readers; grey for its yellow, too pale for a line
+COLOURS = {
+    "normal": "#999999",
+    "adv": "#0072B2",
+    "trades": "#56B4E9",
+    "ig_norm": "#CC79A7",
+    "ig_sum_norm": "#E69F00",
+    "int_one_class": "#000000",
+    "int": "#D55E00",
+    "int_adv": "#009E73",
+}
+MORE = ("#882255", "#117733", "#999933", "#332288")  # for other methods: Paul Tol's muted scheme
+Style = Literal["-", "--", ":", "-."]
+STYLES: tuple[Style, ...] = ("-", "--", ":", "-.")
+Points = list[tuple[float, Rate]]
+
+
+def report(
+    results: list[Result],
+    output: Path,
+    *,
+    title: str,
+    attack: str = "pgd",
+    over: Literal["eps", "steps"] = "eps",
+    steps: Count = 200,
+) -> list[Path]:
+    """Draw accuracy with its 95% Wilson band as `output`.png and .svg; return the two paths.
+
+    The x axis holds all radii (l-infinity, [0, 1]) at `steps` steps, or all step counts at the training
+    radius. Published values are hollow markers. Equal results give equal bytes. Raises IrpipeError as
+    `irpipe.selection.select` does, and if a result has nothing to draw.
+    """
+    chosen = select(results, attack, output.name)
+    colours, styles = _key([result for members in chosen.values() for result in members])
+    wide = min(len(chosen), 3)
+    tall = math.ceil(len(chosen) / wide)
+    style = {"svg.hashsalt": "irpipe", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    with matplotlib.rc_context(cast(Any, style)):
+        figure = Figure(figsize=(3.4 * wide + 1.5, 2.9 * tall + 0.4), layout="constrained")
+        panels = figure.subplots(tall, wide, squeeze=False).ravel()
+        published = False
+        for panel, (pair, members) in zip(panels, chosen.items(), strict=False):
+            fixed = f"{steps} steps" if over == "eps" else f"ε = {eps_label(members[0].attrs['nominal_radius'])}"
+            panel.set_title(f"{network(pair)}, {fixed}", fontsize=9)
+            for result in members:
+                points = _points(result, over, steps)
+                if not points:
+                    raise IrpipeError(f"{output.name}: {name(result)} was not evaluated at {fixed}")
+                _draw(panel, points, colours[result.attrs["method"]], styles[result.attrs["run"]])
+            published |= _draw_published(panel, pair, members, over, steps, colours)
+            _dress(panel, members, over)
+        for panel in panels[len(chosen) :]:
+            panel.remove()
+        figure.suptitle(title, fontsize=10)
+        handles = _legend(colours, styles, published)
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+        return _save(figure, output)
+
+
+def _key(results: list[Result]) -> tuple[dict[str, str], dict[str, Style]]:
+    """Colours of methods and line styles of runs, in the order of a legend."""
+    methods = sorted({str(result.attrs["method"]) for result in results}, key=lambda method: place(METHODS, method))
+    others = [method for method in methods if method not in COLOURS]
+    colours = COLOURS | {method: MORE[k % len(MORE)] for k, method in enumerate(others)}
+    runs = sorted({str(result.attrs["run"]) for result in results}, key=lambda run: (run != "released", len(run), run))
+    return {m: colours[m] for m in methods}, {run: STYLES[k % len(STYLES)] for k, run in enumerate(runs)}
+
+
+def _points(result: Result, over: str, steps: int) -> Points:
+    if over == "eps":
+        found = [(float(eps), rate(result, eps, steps)) for eps in result.arrays["eps"]]
+    else:
+        radius = result.attrs["nominal_radius"]
+        found = [(float(count), rate(result, radius, count)) for count in result.arrays["steps"]]
+    return sorted((x, ours) for x, ours in found if ours)
+
+
+def _draw(panel: Axes, points: Points, colour: str, style: Style) -> None:
+    x = [at for at, _ in points]
+    panel.plot(x, [ours.value for _, ours in points], style, color=colour, linewidth=1.3)
+    low, high = [ours.low for _, ours in points], [ours.high for _, ours in points]
+    panel.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+
+
+def _draw_published(
+    panel: Axes, pair: Pair, members: list[Result], over: str, steps: int, colours: dict[str, str]
+) -> bool:
+    """Mark what any table of the paper prints for these networks; tell whether there was something."""
+    radius, methods = members[0].attrs["nominal_radius"], {result.attrs["method"] for result in members}
+    points = set()
+    for cell, printed in (item for table in PGD_TABLES for item in values(table).items()):
+        if cell[:2] != pair or cell.method not in methods or cell.eps is None or cell.steps is None:
+            continue
+        if over == "eps" and cell.steps == steps:
+            points.add((cell.eps, printed.value, colours[cell.method]))
+        if over == "steps" and abs(cell.eps - radius) < SAME:
+            points.add((float(cell.steps), printed.value, colours[cell.method]))
+    for x, y, colour in sorted(points):
+        panel.plot(x, y, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour)
+    return bool(points)
+
+
+def _dress(panel: Axes, members: list[Result], over: str) -> None:
+    panel.set_ylim(-0.02, 1.02)
+    panel.set_ylabel("adversarial test accuracy")
+    panel.grid(alpha=0.25, linewidth=0.5)
+    if over == "steps":
+        counts = sorted({int(count) for result in members for count in result.arrays["steps"]})
+        panel.set_xscale("log")
+        panel.set_xticks(counts, [str(count) for count in counts])
+        panel.set_xticks([], minor=True)
+        panel.set_xlabel("steps")
+        return
+    radii = sorted({float(eps) for result in members for eps in result.arrays["eps"]})
+    if any("/" in eps_label(eps) for eps in radii):
+        panel.set_xticks(radii, [eps_label(eps) for eps in radii])
+    panel.set_xlabel("radius ε (\N{SCRIPT SMALL L}∞, pixel range [0, 1])")
+
+
+def _legend(colours: dict[str, str], styles: dict[str, Style], published: bool) -> list[Line2D]:
+    lines = [Line2D([], [], color=colour, label=METHODS.get(key, key)) for key, colour in colours.items()]
+    lines += [Line2D([], [], color="#444444", linestyle=style, label=run) for run, style in styles.items()]
+    hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#444444", label="published")
+    return [*lines, hollow] if published else lines
+
+
+def _save(figure: Figure, output: Path) -> list[Path]:
+    paths = []
+    for kind, metadata in {"png": {"Software": None}, "svg": {"Date": None}}.items():
+        path = output.with_name(f"{output.name}.{kind}")
+        with replacing(path) as beside:
+            figure.savefig(beside, format=kind, dpi=150, metadata=metadata)
+        paths.append(path)
+    return paths

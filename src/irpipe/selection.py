@@ -1,0 +1,103 @@
+"""What every report does first: check that results belong together, pick those of one attack, order them."""
+
+import itertools
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from irpipe.errors import IrpipeError
+from irpipe.io import Result
+from irpipe.published import DATASETS, METHODS, MODELS, place
+from irpipe.stats import wilson
+
+SAME = 1e-6  # radii closer than this are one radius; a pixel of 8 bits is 4e-3
+Pair = tuple[str, str]  # data set, model
+
+
+class Rate(NamedTuple):
+    """Share of `n` images, with its 95% Wilson interval."""
+
+    value: float
+    n: int
+    low: float
+    high: float
+
+
+def name(result: Result) -> str:
+    """What a result is of, as `dataset/model/method/run/attack`."""
+    return "/".join(str(result.attrs[key]) for key in ("dataset", "model", "method", "run", "attack"))
+
+
+def network(pair: Pair) -> str:
+    """Display name of a data set and model; a name the paper does not have is shown as it is."""
+    return f"{DATASETS.get(pair[0], pair[0])}, {MODELS.get(pair[1], pair[1])}"
+
+
+def method(result: Result) -> str:
+    """Display name of a result's method, with its run unless that is "released"."""
+    plain, run = str(result.attrs["method"]), result.attrs["run"]
+    return METHODS.get(plain, plain) + ("" if run == "released" else f" ({run})")
+
+
+def select(results: Iterable[Result], attack: str, report: str) -> dict[Pair, list[Result]]:
+    """Results of one attack by data set and model, in order; within those by method, then run.
+
+    Raises IrpipeError, naming `report`, if two results say they are the same, if results of one kind and data
+    set come from different code, if none is of this attack, or if one of it has no accuracy over radii and
+    steps.
+    """
+    results = list(results)
+    _refuse_mixed(results, report)
+    chosen = [result for result in results if result.attrs["attack"] == attack]
+    if not chosen:
+        found = ", ".join(sorted({result.attrs["attack"] for result in results})) or "no results at all"
+        raise IrpipeError(f"{report}: wants results of attack '{attack}'; found {found}")
+    for result in chosen:
+        if not {"eps", "steps", "correct", "radius"} <= result.arrays.keys():
+            kind = result.attrs["kind"]
+            raise IrpipeError(
+                f"{report}: {name(result)} is of kind '{kind}'; wants accuracy over radii and steps (pgd)"
+            )
+    chosen.sort(key=_order)
+    pairs = itertools.groupby(chosen, key=lambda result: (result.attrs["dataset"], result.attrs["model"]))
+    return {pair: list(members) for pair, members in pairs}
+
+
+def _order(result: Result) -> tuple[object, ...]:
+    attrs = result.attrs
+    run = attrs["run"]
+    what = (place(DATASETS, attrs["dataset"]), place(MODELS, attrs["model"]), place(METHODS, attrs["method"]))
+    return (*what, run != "released", len(run), run)  # seed2 before seed10
+
+
+def _refuse_mixed(results: list[Result], report: str) -> None:
+    seen: set[str] = set()
+    first: dict[tuple[str, str], Result] = {}
+    for result in results:
+        if name(result) in seen:
+            raise IrpipeError(f"{report}: two results of {name(result)}; give each one once")
+        seen.add(name(result))
+        other = first.setdefault((result.attrs["kind"], result.attrs["dataset"]), result)
+        if other.attrs["code"] != result.attrs["code"]:
+            first_code, code = (f"{name(one)} is from code {one.attrs['code']}" for one in (other, result))
+            raise IrpipeError(f"{report}: {first_code}, but {code}; evaluate both again with the same code")
+
+
+def rate(result: Result, eps: float, steps: int) -> Rate | None:
+    """Adversarial test accuracy at one radius and step count; None if that was not evaluated."""
+    at_eps = np.flatnonzero(np.isclose(result.arrays["eps"], eps, rtol=0, atol=SAME))
+    at_steps = np.flatnonzero(result.arrays["steps"] == steps)
+    if not (at_eps.size and at_steps.size):
+        return None
+    correct = result.arrays["correct"][:, at_eps[0], at_steps[0]]
+    count, n = int(correct.sum()), len(correct)
+    return Rate(count / n, n, *wilson(count, n))
+
+
+def eps_label(eps: float) -> str:
+    """A radius as people write it: "0.05", else "2/255" if it is one of those."""
+    steps = eps * 255
+    if abs(eps - round(eps, 3)) > SAME and abs(steps - round(steps)) < 255 * SAME:
+        return f"{round(steps)}/255"
+    return f"{eps:.4g}"

@@ -1,0 +1,30 @@
+"""Attacks. Inputs: checkpoints and data sets. Outputs: one result file for each network and attack."""
+
+
+rule evaluate:
+    """Attack a network at all radii and step counts at once."""
+    input:
+        data="results/data/{dataset}.json",
+        network="results/{dataset}/{model}/{method}/{run}/network.safetensors",
+    output:
+        "results/{dataset}/{model}/{method}/{run}/{attack}.h5",
+    log:
+        "results/logs/{dataset}/{model}/{method}/{run}/{attack}.log",
+    benchmark:
+        "results/benchmarks/{dataset}/{model}/{method}/{run}/{attack}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
+    params:
+        attack=lambda w: given("attacks", w.attack),
+        code=lambda w: codehash.of_evaluation(
+            kind("datasets", w.dataset), kind("attacks", w.attack)
+        ),
+        data=DATA,
+    shell:
+        "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q} --data {params.data:q}"
+        " --code {params.code} --output {output:q} > {log:q} 2>&1"

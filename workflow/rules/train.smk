@@ -1,0 +1,83 @@
+"""Networks. Inputs: data sets, released networks. Outputs: checkpoints, training logs."""
+
+
+rule data:
+    """Check that a data set is complete (or fetch it, if the config allows) and record its hash."""
+    output:
+        "results/data/{dataset}.json",
+    log:
+        "results/logs/data/{dataset}.log",
+    benchmark:
+        "results/benchmarks/data/{dataset}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        dataset=lambda w: given("datasets", w.dataset),
+        splits=lambda w: splits(w.dataset),
+        download="--download" if CONFIG["download"] else "",
+        code=lambda w: codehash.of_data(kind("datasets", w.dataset)),
+        data=DATA,
+    shell:
+        "irpipe data --dataset {params.dataset:q} --splits {params.splits} --data {params.data:q} {params.download}"
+        " --code {params.code} --output {output:q} > {log:q} 2>&1"
+
+
+rule released:
+    """Turn a released network into a checkpoint."""
+    input:
+        lambda w: os.path.join(
+            RELEASED,
+            NETWORKS[w.dataset, w.model, w.method, "released"]["released"][w.method],
+        ),
+    output:
+        "results/{dataset}/{model}/{method}/released/network.safetensors",
+    log:
+        "results/logs/{dataset}/{model}/{method}/released/import.log",
+    benchmark:
+        "results/benchmarks/{dataset}/{model}/{method}/released/import.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        dataset=lambda w: given("datasets", w.dataset),
+        code=lambda w: codehash.of_import(kind("datasets", w.dataset)),
+    shell:
+        "irpipe import {input:q} --dataset {params.dataset:q} --model {wildcards.model} --method {wildcards.method}"
+        " --code {params.code} --output {output:q} > {log:q} 2>&1"
+
+
+rule train:
+    """Train a network from scratch; a killed job goes on from its saved state."""
+    input:
+        "results/data/{dataset}.json",
+    output:
+        network="results/{dataset}/{model}/{method}/seed{k}/network.safetensors",
+        log="results/{dataset}/{model}/{method}/seed{k}/network.csv",
+    log:
+        "results/logs/{dataset}/{model}/{method}/seed{k}/train.log",
+    benchmark:
+        "results/benchmarks/{dataset}/{model}/{method}/seed{k}/train.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=lambda w, attempt: 4000 * attempt,
+        runtime=lambda w, attempt: 720 * attempt,
+    params:
+        dataset=lambda w: given("datasets", w.dataset),
+        method=lambda w: given("methods", w.method),
+        recipe=lambda w: given("recipes", recipe(w)),
+        code=lambda w: codehash.of_training(
+            kind("datasets", w.dataset), kind("methods", w.method)
+        ),
+        data=DATA,
+    shell:
+        "irpipe train --dataset {params.dataset:q} --model {wildcards.model} --method {params.method:q}"
+        " --recipe {params.recipe:q} --run {wildcards.k} --data {params.data:q} --state results/state"
+        " --code {params.code} --output {output.network:q} > {log:q} 2>&1"
