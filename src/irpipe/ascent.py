@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -28,16 +29,16 @@ class Case:
     rng: np.random.RandomState
     label: str = ""  # names the work where its progress is shown
 
-    def noise(self) -> Tensor:
-        """Uniform noise in [-1, 1], `[N, C, H, W]`, drawn in the released code's order (NHWC)."""
-        return uniform(self.rng, 1.0, self.images)
 
+def noise(rng: np.random.RandomState, kind: Literal["uniform", "gaussian"], scale: float, like: Tensor) -> Tensor:
+    """Noise shaped like the images `[N, C, H, W]`, float64, drawn in the released code's NHWC order (C.1).
 
-def uniform(rng: np.random.RandomState, radius: float, like: Tensor) -> Tensor:
-    """Noise in [-radius, radius], float64, shaped like the images `[N, C, H, W]` and drawn in NHWC order (C.1)."""
+    Uniform in [-scale, scale], or normal times 0.001 whatever the scale, as the authors of TRADES start (C.3 T8).
+    """
     count, channels, height, width = like.shape
-    noise = rng.uniform(-radius, radius, size=(count, height, width, channels))
-    return torch.from_numpy(noise.transpose(0, 3, 1, 2)).to(like.device)
+    shape = (count, height, width, channels)
+    drawn = rng.uniform(-scale, scale, shape) if kind == "uniform" else 0.001 * rng.normal(size=shape)
+    return torch.from_numpy(drawn.transpose(0, 3, 1, 2)).to(like.device)
 
 
 def ascend(

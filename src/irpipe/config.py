@@ -48,7 +48,7 @@ class Networks(Strict):
     methods: list[str] = Field(min_length=1)
     attacks: list[str] = Field(min_length=1)
     recipe: str | None = None
-    seeds: Index = 0  # networks trained per method: runs seed0, seed1, ...
+    seeds: Index | None = None  # networks trained per method: runs seed0, seed1, ...; none given: the config's number
     released: dict[str, str] = {}  # method: file in the folder of released networks
 
 
@@ -58,6 +58,7 @@ class Config(Strict):
     data: str = "data"
     released: str = "released"
     download: bool = False
+    seeds: Index = 1
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]] = {}
     recipes: dict[str, Recipe] = {}
@@ -98,9 +99,11 @@ def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
     for name in config["recipes"]:
         _check_name(name, f"{where}.recipes")
     made: set[tuple[str, str, str, str]] = set()
-    for number, entry in enumerate(written.networks):
+    for number, entry in enumerate(config["networks"]):
+        if entry["seeds"] is None:
+            entry["seeds"] = config["seeds"] if entry["recipe"] else 0
         _check_networks(entry, written, f"{where}.networks.{number}")
-        for run in runs(entry.model_dump()):
+        for run in runs(entry):
             if run in made:
                 raise IrpipeError(f"{where}.networks.{number}: makes {'/'.join(run)} a second time; list it once")
             made.add(run)
@@ -112,24 +115,21 @@ def _check_name(name: str, where: str) -> None:
         raise IrpipeError(f"{where}: '{name}' is no name; use letters, digits and _ (it becomes a folder)")
 
 
-def _check_networks(entry: Networks, config: Config, where: str) -> None:
+def _check_networks(entry: dict[str, Any], config: Config, where: str) -> None:
     """Check that an entry only names what the config defines, and that it makes something."""
-    named: list[tuple[str, Collection[str], list[str]]] = [
-        ("dataset", config.datasets, [entry.dataset]),
-        ("attacks", config.attacks, entry.attacks),
-    ]
-    named += [("methods", config.methods, entry.methods if entry.seeds else [])]
-    named += [("released", entry.methods, [*entry.released])]
+    named: list[tuple[str, Collection[str], list[str]]] = [("dataset", config.datasets, [entry["dataset"]])]
+    named += [("attacks", config.attacks, entry["attacks"])]
+    named += [("methods", config.methods, entry["methods"] if entry["seeds"] else [])]
+    named += [("released", entry["methods"], [*entry["released"]])]
+    named += [("recipe", config.recipes, [entry["recipe"]] if entry["recipe"] else [])]
     for key, known, names in named:
         for name in names:
             if name not in known:
                 raise IrpipeError(f"{where}.{key}: {unknown(key.removesuffix('s'), name, sorted(known))}")
-    if entry.seeds and entry.recipe is None:
-        raise IrpipeError(f"{where}.recipe: missing; {entry.seeds} networks per method are to be trained")
-    if entry.recipe is not None and entry.recipe not in config.recipes:
-        raise IrpipeError(f"{where}.recipe: {unknown('recipe', entry.recipe, sorted(config.recipes))}")
-    if not entry.seeds and not entry.released:
-        raise IrpipeError(f"{where}: makes no network; set seeds (with a recipe) or name released files")
+    if entry["seeds"] and entry["recipe"] is None:
+        raise IrpipeError(f"{where}.recipe: missing; {entry['seeds']} networks per method are to be trained")
+    if not entry["seeds"] and not entry["released"]:
+        raise IrpipeError(f"{where}: makes no network; give it a recipe, or name released files")
 
 
 def runs(entry: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import ascend, sign_steps, uniform
+from irpipe.ascent import ascend, noise, sign_steps
 from irpipe.data import Images, dataset, load
 from irpipe.errors import IrpipeError
 from irpipe.hardware import versions
@@ -100,13 +100,13 @@ class Trainer:
         return float(np.interp(self.position.step, steps, values))
 
     def perturbed(self, images: Tensor, labels: Tensor, radius: float) -> Tensor:
-        """The images that maximise the method's inner objective within `radius`, from a uniform start (C.2).
+        """The images that maximise the method's inner objective within `radius` (C.2).
 
         Iterates are float64, as numpy made them in the released code; the objective sees float32.
         """
-        start = (images + uniform(self.rng, radius, images)).clamp(0, 1)
         with torch.no_grad():
             objective = self.objective(Folded(self.network, self.shape), images, labels, **self.options)
+        start = (images + noise(self.rng, objective.start, radius, images)).clamp(0, 1)
         update = sign_steps(images, radius, self.recipe["step_size"])
         *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
         return last.float()

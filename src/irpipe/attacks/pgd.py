@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import Case, ascend, sign_steps
+from irpipe.ascent import Case, ascend, noise, sign_steps
 from irpipe.quantities import Counts, Positive, Radii
 
 
@@ -28,7 +28,7 @@ def attack(
     centre = case.images.expand(len(eps), *case.images.shape)
     start = centre
     if random_start:
-        start = (centre + radii * case.noise().to(centre.dtype)).clamp(0, 1)
+        start = (centre + radii * noise(case.rng, "uniform", 1.0, case.images).to(centre.dtype)).clamp(0, 1)
     labels = case.labels.repeat(len(eps))
 
     def loss(images: Tensor) -> Tensor:

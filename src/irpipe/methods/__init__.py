@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -10,13 +11,15 @@ from torch import Tensor
 class Objective:
     """The loss of one batch as a scalar function of its perturbed images `[N, C, H, W]`.
 
-    Training minimises `loss` at the images that maximise `inner` (the same function unless given). A method that
-    sees no perturbed images says so with `attacked`, and none are made.
+    Training minimises `loss` at the images that maximise `inner` (the same function unless given), found from a
+    `start` of uniform noise in the ball or of 0.001 times normal noise. A method that sees no perturbed images says
+    so with `attacked`, and none are made.
     """
 
     loss: Callable[[Tensor], Tensor]
     inner: Callable[[Tensor], Tensor] | None = None
     attacked: bool = True
+    start: Literal["uniform", "gaussian"] = "uniform"
 
     def maximised(self) -> Callable[[Tensor], Tensor]:
         """What the inner maximisation ascends."""

@@ -16,30 +16,42 @@ def objective(
     images: Tensor,
     labels: Tensor,
     *,
-    weight: NotNegative = 0.01,  # of the discrepancy, C.3 T4
+    weight: NotNegative = 0.01,  # of the discrepancy, T4; the paper's gamma is 2u times it
     classes: Literal["one", "two"] = "two",  # the true class alone, or the others too, C.2
-    adversarial: bool = False,  # cross-entropy on the perturbed images: Int-Adv, C.2
+    adversarial: bool = False,  # cross-entropy of the perturbed images: Int-Adv, C.2
+    halved: bool = False,  # the factors 1/2 of eq (8), T2
+    softmax: Literal["others", "all"] = "others",  # over the classes that weigh the other maps, T3
+    inner: Literal["joint", "loss", "discrepancy"] = "joint",  # what the perturbation maximises, T5
 ) -> Objective:
     """Cross-entropy plus `weight` times the mean l1 change of the class activation maps.
 
-    The change of the other classes' maps counts by their softmax at the perturbed image, renormalised without the
-    true class (C.3 T3); gradients flow through it on both sides (C.2).
+    The change of the other classes' maps counts by their softmax at the perturbed image; gradients flow through it
+    on both sides (C.2).
     """
     clean = network.maps(images)
     true = F.one_hot(labels, clean.shape[1]).bool()
+    factor = 0.5 if halved else 1.0
 
     def discrepancy(maps: Tensor) -> Tensor:
         change = (maps - clean).abs().sum(dim=(2, 3))
         own = change[true]
         if classes == "one":
-            return own.mean()
-        # a softmax over the others' logits: dividing probabilities that underflow would give 0/0
-        others = torch.softmax(maps.mean(dim=(2, 3)).masked_fill(true, -torch.inf), dim=1)
-        return (own + (others * change).sum(dim=1)).mean()
+            return factor * own.mean()
+        logits = maps.mean(dim=(2, 3))
+        # masking before the softmax, not dividing after it: probabilities that underflow would give 0/0
+        share = torch.softmax(logits.masked_fill(true, -torch.inf) if softmax == "others" else logits, dim=1)
+        return factor * (own + (share * change).masked_fill(true, 0).sum(dim=1)).mean()
+
+    def fit(maps: Tensor) -> Tensor:
+        return F.cross_entropy(maps.mean(dim=(2, 3)), labels)
 
     def loss(perturbed: Tensor) -> Tensor:
         maps = network.maps(perturbed)
-        fitted = maps if adversarial else clean
-        return F.cross_entropy(fitted.mean(dim=(2, 3)), labels) + weight * discrepancy(maps)
+        return fit(maps if adversarial else clean) + weight * discrepancy(maps)
 
-    return Objective(loss)
+    maximised = {
+        "joint": loss,
+        "loss": lambda perturbed: fit(network.maps(perturbed)),
+        "discrepancy": lambda perturbed: discrepancy(network.maps(perturbed)),
+    }
+    return Objective(loss, maximised[inner])
