@@ -1,0 +1,79 @@
+"""Training killed and started again ends in the same bytes; two trainers never share a state."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RECIPE = "r={batch: 50, epochs: 2, rate: [[0, 1.0e-3]], ramp: [[0, 0], [20, 1]], steps: 2, step_size: 0.1}"
+TRAIN = f"""
+import sys
+from irpipe import state
+state.INTERVAL = 0.0  # save after every step
+from irpipe.cli import main
+sys.exit(main(["train", "--dataset", "digits", "--model", "small", "--method", "adv={{kind: standard, attacked: true}}",
+    "--recipe", {RECIPE!r}, "--output", sys.argv[1]]))
+"""
+
+
+def start(output: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", TRAIN, str(output)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def ended(process: subprocess.Popen[str]) -> int:
+    """The exit code of a process, once it has ended and its pipes are closed."""
+    process.communicate()
+    return process.returncode
+
+
+def wait_for_state(output: Path, since: int = 0) -> int:
+    """The time, in ns, of the state saved last, once there is one saved after `since`."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        saved = max((path.stat().st_mtime_ns for path in output.parent.glob(".state/*/state.safetensors")), default=0)
+        if saved > since:
+            return saved
+        time.sleep(0.02)
+    raise AssertionError("no state was saved within a minute")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The bytes of a network trained without interruption."""
+    output = tmp_path_factory.mktemp("whole") / "net.safetensors"
+    assert ended(start(output)) == 0
+    assert not list(output.parent.glob(".state/*"))
+    return output.read_bytes()
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
+def test_killed_training_ends_in_the_same_bytes(tmp_path: Path, whole: bytes, sign: signal.Signals, code: int) -> None:
+    output = tmp_path / "net.safetensors"
+    saved = 0
+    for pause in (0.0, 0.2):
+        process = start(output)
+        saved = wait_for_state(output, saved)
+        time.sleep(pause)
+        process.send_signal(sign)
+        assert ended(process) == code
+        assert not output.exists()
+    assert ended(start(output)) == 0
+    assert output.read_bytes() == whole
+
+
+def test_second_trainer_of_the_same_network_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path / "net.safetensors")
+    wait_for_state(tmp_path / "net.safetensors")
+    first.send_signal(signal.SIGSTOP)
+    second = start(tmp_path / "net.safetensors")
+    _, message = second.communicate()
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2
+    assert "another process is training this network" in message

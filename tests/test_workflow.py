@@ -1,0 +1,197 @@
+"""The workflow: what runs, what runs again after a change, and what a wrong config does."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = {"batch": 50, "epochs": 1, "rate": [[0, 0.001]], "ramp": [[0, 1]], "steps": 1, "step_size": 0.1}
+CONFIG = {
+    "datasets": {"digits": {"kind": "digits"}},
+    "methods": {
+        "normal": {"kind": "standard", "attacked": False},
+        "adv": {"kind": "standard", "attacked": True},
+        "int": {"kind": "interp", "weight": 0.01},
+    },
+    "recipes": {"short": RECIPE},
+    "attacks": {"pgd": {"kind": "pgd", "steps": [1, 2], "images": 50}},
+    "networks": [
+        {
+            "dataset": "digits",
+            "model": "small",
+            "methods": ["normal", "adv", "int"],
+            "recipe": "short",
+            "attacks": ["pgd"],
+        }
+    ],
+    "tables": {"steps": {"kind": "table", "title": "Steps", "over": "steps"}},
+    "figures": {"radius": {"kind": "curve", "title": "Radius", "over": "eps", "steps": 2}},
+}
+CHAIN = {"train": 1, "evaluate": 1, "table": 1, "figure": 1}  # what one method's change costs
+
+
+class Project:
+    """A copy of the project with a small config, in which snakemake runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config = yaml.safe_load(yaml.safe_dump(CONFIG))
+
+    def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
+        (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(self.config))
+        source = {"PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
+        return subprocess.run(
+            command, cwd=self.folder, env=os.environ | source, capture_output=True, text=True, check=False
+        )
+
+    def jobs(self) -> Counter[str]:
+        """Jobs of a dry run by rule, without the targets that only collect."""
+        run = self.snakemake("--dry-run")
+        assert run.returncode == 0, run.stderr + run.stdout
+        lines = (run.stdout + run.stderr).splitlines()
+        rules = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
+        return Counter(rule for rule in rules if rule not in {"all", "everything"})
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        file = self.folder / path
+        text = file.read_text()
+        assert old in text, f"{path} no longer holds {old!r}"
+        file.write_text(text.replace(old, new, 1))
+
+
+def copied(target: Path) -> Project:
+    for part in ("src", "workflow", "config"):
+        shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in ("Snakefile", "environment.yml"):
+        shutil.copy(ROOT / file, target / file)
+    return Project(target)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which everything has been made once."""
+    project = copied(tmp_path_factory.mktemp("built") / "irpipe")
+    run = project.snakemake()
+    assert run.returncode == 0, run.stderr
+    return project.folder
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Project:
+    """A copy of it, metadata and times included, to be changed."""
+    shutil.copytree(built, tmp_path / "irpipe", symlinks=True)
+    return Project(tmp_path / "irpipe")
+
+
+def test_makes_all_formats_and_prints_where(project: Project) -> None:
+    for suffix in ("csv", "md", "tex", "html"):
+        assert (project.folder / f"results/tables/table_steps.{suffix}").stat().st_size > 100
+    assert (project.folder / "results/figures/figure_radius.png").read_bytes().startswith(b"\x89PNG")
+    run = project.snakemake("--forcerun", "table")
+    assert "results/tables/table_steps.html" in run.stdout
+
+
+def test_second_run_does_nothing(project: Project) -> None:
+    assert project.jobs() == {}
+
+
+def test_comment_and_docstring_do_nothing(project: Project) -> None:
+    project.edit("src/irpipe/methods/interp.py", "from typing", "# a comment\nfrom typing")
+    project.edit("src/irpipe/attacks/pgd.py", '"""Projected', '"""Of course: projected')
+    assert project.jobs() == {}
+
+
+def test_touched_source_does_nothing(project: Project) -> None:
+    for file in (project.folder / "src").rglob("*.py"):
+        file.touch()
+    assert project.jobs() == {}
+
+
+def test_changed_weight_reruns_that_method_alone(project: Project) -> None:
+    project.config["methods"]["int"]["weight"] = 0.02
+    assert project.jobs() == CHAIN
+    assert project.snakemake().returncode == 0
+    assert project.jobs() == {}
+
+
+def test_same_number_written_otherwise_does_nothing(project: Project) -> None:
+    project.config["methods"]["int"]["weight"] = "1/100"
+    assert project.jobs() == {}
+
+
+def test_changed_method_code_reruns_that_method_alone(project: Project) -> None:
+    project.edit("src/irpipe/methods/interp.py", "factor = 0.5 if halved", "factor = 0.25 if halved")
+    assert project.jobs() == CHAIN
+
+
+def test_changed_attack_reruns_evaluations(project: Project) -> None:
+    project.edit("src/irpipe/attacks/pgd.py", "start = centre\n", "start = centre + 0\n")
+    assert project.jobs() == {"evaluate": 3, "table": 1, "figure": 1}
+
+
+def test_changed_report_reruns_that_report(project: Project) -> None:
+    project.edit("src/irpipe/reports/curve.py", "import", "import os\nimport")
+    assert project.jobs() == {"figure": 1}
+
+
+def test_new_seed_adds_its_networks(project: Project) -> None:
+    project.config["seeds"] = 2
+    assert project.jobs() == {"train": 3, "evaluate": 3, "table": 1, "figure": 1}
+
+
+def test_new_method_adds_its_network(project: Project) -> None:
+    project.config["methods"]["int_adv"] = {"kind": "interp", "adversarial": True}
+    project.config["networks"][0]["methods"].append("int_adv")
+    assert project.jobs() == CHAIN
+
+
+def test_code_that_changed_while_a_job_waited_is_refused(project: Project) -> None:
+    checkpoint = "results/digits/small/int/seed0/network.safetensors"
+    command = ["evaluate", "--checkpoint", checkpoint, "--attack", "pgd", "--code", "0123456789ab", "--output", "x.h5"]
+    run = subprocess.run(
+        [sys.executable, "-m", "irpipe", *command], cwd=project.folder, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 2
+    assert "the code is now" in run.stderr
+    assert not (project.folder / "x.h5").exists()
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "message"),
+    [
+        ("methods", {"int": {"kind": "interp", "wieght": 1}}, "methods.int.wieght: no option 'wieght'"),
+        ("methods", {"int": {"kind": "intrep"}}, "did you mean 'interp'?"),
+        ("attacks", {"pgd": {"kind": "pgd", "eps": "abc"}}, "attacks.pgd.eps.0: not a number"),
+        ("attacks", {"pgd": {"kind": "pgd", "steps": [-1]}}, "attacks.pgd.steps.0: input should be greater"),
+        ("recipes", {"short": RECIPE | {"step_size": "5e-4"}}, "5.0e-4"),
+    ],
+)
+def test_wrong_config_ends_in_one_line(project: Project, section: str, change: dict[str, object], message: str) -> None:
+    project.config[section] |= change
+    run = project.snakemake("--dry-run")
+    assert run.returncode == 2
+    lines = [line for line in run.stderr.splitlines() if line.startswith("irpipe: error: ")]
+    assert len(lines) == 1
+    assert message in lines[0]
+
+
+def test_unknown_section_is_refused(project: Project) -> None:
+    project.config["atacks"] = {}
+    run = project.snakemake("--dry-run")
+    assert run.returncode == 2
+    assert "config.atacks: unknown key" in run.stderr
+
+
+def test_configs_replace_each_other(project: Project) -> None:
+    other = yaml.safe_dump({key: value for key, value in project.config.items() if key != "tables"})
+    (project.folder / "other.yaml").write_text(other)
+    run = project.snakemake("--dry-run", "--forceall", "--configfile", "other.yaml")
+    assert "rule figure" in run.stdout + run.stderr
+    assert "rule table" not in run.stdout + run.stderr
