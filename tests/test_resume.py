@@ -32,13 +32,13 @@ def ended(process: subprocess.Popen[str]) -> int:
     return process.returncode
 
 
-def wait_for_state(output: Path, since: int = 0) -> int:
-    """The time, in ns, of the state saved last, once there is one saved after `since`."""
+def wait_for_state(output: Path, since: int) -> None:
+    """Return once a state has been saved after the time `since`, in ns."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        saved = max((path.stat().st_mtime_ns for path in output.parent.glob(".state/*/state.safetensors")), default=0)
-        if saved > since:
-            return saved
+        saved = [path.stat().st_mtime_ns for path in output.parent.glob(".state/*/state.safetensors")]
+        if saved and saved[0] > since:
+            return
         time.sleep(0.02)
     raise AssertionError("no state was saved within a minute")
 
@@ -55,10 +55,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143)])
 def test_killed_training_ends_in_the_same_bytes(tmp_path: Path, whole: bytes, sign: signal.Signals, code: int) -> None:
     output = tmp_path / "net.safetensors"
-    saved = 0
     for pause in (0.0, 0.2):
+        begin = time.time_ns()
         process = start(output)
-        saved = wait_for_state(output, saved)
+        wait_for_state(output, begin)
         time.sleep(pause)
         process.send_signal(sign)
         assert ended(process) == code
@@ -69,7 +69,7 @@ def test_killed_training_ends_in_the_same_bytes(tmp_path: Path, whole: bytes, si
 
 def test_second_trainer_of_the_same_network_is_refused(tmp_path: Path) -> None:
     first = start(tmp_path / "net.safetensors")
-    wait_for_state(tmp_path / "net.safetensors")
+    wait_for_state(tmp_path / "net.safetensors", 0)
     first.send_signal(signal.SIGSTOP)
     second = start(tmp_path / "net.safetensors")
     _, message = second.communicate()

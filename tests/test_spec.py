@@ -203,7 +203,8 @@ def test_shipped_configs_agree_on_every_entry_that_can_be_looked_up() -> None:
     for path in CONFIGS:
         checked = config.check(config.read(path), str(path))
         for section in (*config.CATEGORIES, "recipes"):
-            for name, entry in checked[section].items():
+            for name in set(checked[section]) - DIFFERENT:
+                entry = checked[section][name]
                 assert seen.setdefault((section, name), entry) == entry, f"{path}: {section}.{name}"
 
 

@@ -59,7 +59,9 @@ def report(
     return write(output, Page(title, blocks, LEGEND), records)
 
 
-def _columns(pair: Pair, members: list[Result], over: str, steps: int, printed: dict[Cell, Printed]) -> list[Column]:
+def _columns(
+    pair: Pair, members: list[Result], over: str, steps: int, printed: dict[Cell, Printed]
+) -> list[Column]:
     """Columns of the published table for this pair, else those of its results; never none."""
     radius = members[0].attrs["nominal_radius"]
     cells = [cell for cell in printed if cell[:2] == pair]
@@ -68,7 +70,9 @@ def _columns(pair: Pair, members: list[Result], over: str, steps: int, printed: 
         counts = at_radius or {int(count) for result in members for count in result.arrays["steps"]}
         return [Column(radius, count) for count in sorted(filter(None, counts))]
     at_steps = {cell.eps for cell in cells if cell.steps == steps and cell.eps is not None}
-    radii = at_steps or {float(eps) for result in members for eps in result.arrays["eps"] if eps < radius + SAME}
+    radii = at_steps or {
+        float(eps) for result in members for eps in result.arrays["eps"] if eps < radius + SAME
+    }
     return [Column(eps, steps) for eps in sorted(radii or {radius})]
 
 
@@ -92,10 +96,14 @@ def _entry(ours: Rate, theirs: Printed | None) -> Entry:
     interval = f"[{ours.low:.2f}, {ours.high:.2f}]"
     if theirs is None:
         return Entry(f"{ours.value:.3f}", below=interval)
-    return Entry(f"{ours.value:.3f}", f"({theirs.value:.3f})", interval, _mark(ours.value - theirs.value, ours.n))
+    return Entry(
+        f"{ours.value:.3f}", f"({theirs.value:.3f})", interval, _mark(ours.value - theirs.value, ours.n)
+    )
 
 
-def _record(table: str, result: Result, column: Column, ours: Rate, theirs: Printed | None) -> dict[str, object]:
+def _record(
+    table: str, result: Result, column: Column, ours: Rate, theirs: Printed | None
+) -> dict[str, object]:
     attrs = result.attrs
     difference = ours.value - theirs.value if theirs else 0.0
     return {
