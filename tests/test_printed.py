@@ -42,12 +42,8 @@ def test_only_those_rows_are_moved() -> None:
 
 
 def test_a3_prints_the_same_networks_under_the_same_labels() -> None:
-    corrected = {
-        cell[2:3] + cell[5:]: value.value for cell, value in values("A1").items() if cell[1] == "small"
-    }
-    ten_steps = {
-        cell[2:3] + cell[5:]: value.value for cell, value in values("A3").items() if cell[1] == "small"
-    }
+    corrected = {cell[2:3] + cell[5:]: value.value for cell, value in values("A1").items() if cell[1] == "small"}
+    ten_steps = {cell[2:3] + cell[5:]: value.value for cell, value in values("A3").items() if cell[1] == "small"}
     assert corrected.keys() == ten_steps.keys()
     assert max(abs(corrected[key] - ten_steps[key]) for key in corrected) <= 0.005 + 1e-9  # one image
 

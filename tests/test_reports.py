@@ -77,15 +77,11 @@ def test_rate_counts_images() -> None:
 
 def test_results_come_in_the_order_of_the_paper() -> None:
     runs = ("seed10", "seed2", "released")
-    results = [
-        made([1.0], [0.3], method=method, run=run) for method in ("mine", "int", "adv") for run in runs
-    ]
+    results = [made([1.0], [0.3], method=method, run=run) for method in ("mine", "int", "adv") for run in runs]
     chosen = select([cifar([1.0] * 5, "pool", "int"), *results], "pgd", "table_3")
     assert list(chosen) == [("mnist", "small"), ("cifar10", "pool")]
     found = [(result.attrs["method"], result.attrs["run"]) for result in chosen["mnist", "small"]]
-    assert found == [
-        (method, run) for method in ("adv", "int", "mine") for run in ("released", "seed2", "seed10")
-    ]
+    assert found == [(method, run) for method in ("adv", "int", "mine") for run in ("released", "seed2", "seed10")]
 
 
 REPORTS: dict[str, Callable[..., list[Path]]] = {
@@ -145,6 +141,7 @@ def test_table_of_radii_beside_the_paper(tmp_path: Path) -> None:
         **{
             "low": "0.728354",
             "high": "0.840716",
+            "spread": "",
             "published": "0.79",
             "printed_as": "int",
             "difference": "0.0",
@@ -157,9 +154,7 @@ def test_table_of_radii_beside_the_paper(tmp_path: Path) -> None:
     assert r"0.850$^{**}$ {\color{gray}(0.840)}\\{\scriptsize [0.79, 0.89]}" in latex
     assert r"\caption{PGD \& 100\% of it: MNIST, Small, 200 steps, n = 200}" in latex
     assert r"mine\_2 & \shortstack{0.500" in latex
-    assert (
-        '<td class="far">0.850<sup>**</sup> <span class="aside">(0.840)</span><br><small>[0.79, 0.89]' in page
-    )
+    assert '<td class="far">0.850<sup>**</sup> <span class="aside">(0.840)</span><br><small>[0.79, 0.89]' in page
     assert "<h1>PGD &amp; 100% of it</h1>" in page
 
 
@@ -171,6 +166,17 @@ def test_table_of_steps_at_the_training_radius(tmp_path: Path) -> None:
     assert [(row["steps"], row["eps"], row["difference"]) for row in rows] == [
         (str(steps), "0.3", "0.0") for steps in STEPS
     ]
+
+
+def test_several_seeds_get_their_mean_and_spread(tmp_path: Path) -> None:
+    """Mean and sample standard deviation by hand: of .8 and .9, .85 and .1 / sqrt 2; the released run is apart."""
+    results = [made([share] * 6, MNIST, run=run) for run, share in (("seed0", 0.8), ("seed1", 0.9), ("released", 0.1))]
+    paths = table.report([*results, made([0.5] * 6, MNIST, method="adv", run="seed0")], tmp_path / "t", title="T")
+    means = [row for row in records(paths[0]) if row["run"].startswith("mean")]
+    assert [(row["method"], row["run"], row["value"], row["spread"]) for row in means] == [
+        ("int", "mean of 2", "0.85", "0.070711")
+    ] * 5
+    assert "| Int mean of 2 seeds | 0.850 ± 0.071 |" in paths[1].read_text()
 
 
 def test_without_published_values_radii_end_at_the_training_radius(tmp_path: Path) -> None:
@@ -192,9 +198,7 @@ def test_a_missing_radius_is_named(tmp_path: Path) -> None:
         IrpipeError, match=r"t: mnist/small/int/released/pgd lacks ε = 0 at 200 steps; it has ε = 0.3 at"
     ):
         table.report([made([0.5], [0.3])], tmp_path / "t", title="T", published="3")
-    with pytest.raises(
-        IrpipeError, match=r"lacks ε = 0.3 at 50 steps; it has ε = 0.3 at 1, 10, 100, 200 steps"
-    ):
+    with pytest.raises(IrpipeError, match=r"lacks ε = 0.3 at 50 steps; it has ε = 0.3 at 1, 10, 100, 200 steps"):
         table.report([made([0.5], [0.3])], tmp_path / "t", title="T", steps=50)
     with pytest.raises(IrpipeError, match=r"lacks ε = 0.3 at 200 steps"):
         table.report([made([0.5], [0.4])], tmp_path / "t", title="T")
@@ -209,9 +213,7 @@ def test_labels_are_judged_by_results(tmp_path: Path) -> None:
     rows = records(erratum.report([*found, trained], tmp_path / "e", title="T")[0])
     notes = {row["what"]: row["note"] for row in rows if row["item"] == "Row labels"}
     right = "matches the row printed Normal (mean difference 0.0000)"
-    wrong = (
-        "matches the row printed IG-Norm (mean difference 0.0000; the row printed Int: 0.0110)"  # 0.055 / 5
-    )
+    wrong = "matches the row printed IG-Norm (mean difference 0.0000; the row printed Int: 0.0110)"  # 0.055 / 5
     assert notes == {
         "row Normal of Table A1": right,
         "row Int of Table A1": wrong,
@@ -231,9 +233,7 @@ def test_cells_with_two_numbers(tmp_path: Path) -> None:
     results = [cifar([0.7, 0.6, 0.5, 0.4, share], "wresnet", method) for method, share in at_8.items()]
     results[2] = made(lambda eps, steps: 109 / 400, CIFAR, n=400, **results[2].attrs)
     rows = records(erratum.report(results, tmp_path / "e", title="T")[0])
-    cells = {
-        row["what"]: (row["printed"], row["ours"], row["note"]) for row in rows if row["protocol"] == "C.4 P5"
-    }
+    cells = {row["what"]: (row["printed"], row["ours"], row["note"]) for row in rows if row["protocol"] == "C.4 P5"}
     at = "200 steps, ε = 8/255"
     assert cells == {
         f"Adv, {at}": ("0.170 (Table 3), 0.185 (Table 4)", "0.170", "Table 3 is nearer"),

@@ -7,9 +7,7 @@ from irpipe.stats import wilson
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
-@pytest.mark.parametrize(
-    ("successes", "n"), [(0, 1), (1, 1), (0, 200), (158, 200), (200, 200), (3456, 10000)]
-)
+@pytest.mark.parametrize(("successes", "n"), [(0, 1), (1, 1), (0, 200), (158, 200), (200, 200), (3456, 10000)])
 def test_wilson_equals_scipy(successes: int, n: int, level: float) -> None:
     theirs = binomtest(successes, n).proportion_ci(level, method="wilson")
     assert wilson(successes, n, level) == pytest.approx((theirs.low, theirs.high), abs=1e-12)

@@ -85,9 +85,7 @@ def _markdown(page: Page) -> str:
         return text
 
     def show(entry: Entry) -> str:
-        return " ".join(
-            filter(None, [escape(entry.text + entry.mark), escape(entry.below), escape(entry.aside)])
-        )
+        return " ".join(filter(None, [escape(entry.text + entry.mark), escape(entry.below), escape(entry.aside)]))
 
     lines = [f"### {escape(page.title)}", ""]
     for block in page.blocks:

@@ -57,9 +57,7 @@ def report(
         panels = figure.subplots(tall, wide, squeeze=False).ravel()
         published = False
         for panel, (pair, members) in zip(panels, chosen.items(), strict=False):
-            fixed = (
-                f"{steps} steps" if over == "eps" else f"ε = {eps_label(members[0].attrs['nominal_radius'])}"
-            )
+            fixed = f"{steps} steps" if over == "eps" else f"ε = {eps_label(members[0].attrs['nominal_radius'])}"
             panel.set_title(f"{network(pair)}, {fixed}", fontsize=9)
             for result in members:
                 points = _points(result, over, steps)
@@ -78,14 +76,10 @@ def report(
 
 def _key(results: list[Result]) -> tuple[dict[str, str], dict[str, Style]]:
     """Colours of methods and line styles of runs, in the order of a legend."""
-    methods = sorted(
-        {str(result.attrs["method"]) for result in results}, key=lambda method: place(METHODS, method)
-    )
+    methods = sorted({str(result.attrs["method"]) for result in results}, key=lambda method: place(METHODS, method))
     others = [method for method in methods if method not in COLOURS]
     colours = COLOURS | {method: MORE[k % len(MORE)] for k, method in enumerate(others)}
-    runs = sorted(
-        {str(result.attrs["run"]) for result in results}, key=lambda run: (run != "released", len(run), run)
-    )
+    runs = sorted({str(result.attrs["run"]) for result in results}, key=lambda run: (run != "released", len(run), run))
     return {m: colours[m] for m in methods}, {run: STYLES[k % len(STYLES)] for k, run in enumerate(runs)}
 
 
@@ -143,9 +137,7 @@ def _dress(panel: Axes, members: list[Result], over: str) -> None:
 def _legend(colours: dict[str, str], styles: dict[str, Style], published: bool) -> list[Line2D]:
     lines = [Line2D([], [], color=colour, label=METHODS.get(key, key)) for key, colour in colours.items()]
     lines += [Line2D([], [], color="#444444", linestyle=style, label=run) for run, style in styles.items()]
-    hollow = Line2D(
-        [], [], linestyle="", marker="o", markerfacecolor="none", color="#444444", label="published"
-    )
+    hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#444444", label="published")
     return [*lines, hollow] if published else lines
 
 

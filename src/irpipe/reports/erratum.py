@@ -36,8 +36,7 @@ def report(results: list[Result], output: Path, *, title: str, attack: str = "pg
     for item in dict.fromkeys(str(row["item"]) for row in rows):
         mine = [row for row in rows if row["item"] == item]
         shown = [
-            [Entry(network((str(row["dataset"]), str(row["model"]))))]
-            + [Entry(str(row[key])) for key in COLUMNS[4:]]
+            [Entry(network((str(row["dataset"]), str(row["model"]))))] + [Entry(str(row[key])) for key in COLUMNS[4:]]
             for row in mine
         ]
         heading = f"{item} ({mine[0]['protocol']})"
@@ -59,8 +58,7 @@ def _labels(released: dict[Network, Result]) -> list[Row]:
     for table, steps in RELABELLED.items():
         cells = {cell: value for cell, value in values(table).items() if cell[:2] == ("cifar10", "small")}
         printed = {
-            label: {cell.eps: value.value for cell, value in cells.items() if value.label == label}
-            for label in METHODS
+            label: {cell.eps: value.value for cell, value in cells.items() if value.label == label} for label in METHODS
         }
         correct = {cell.method: value.label for cell, value in cells.items()}
         for method in METHODS:
@@ -69,10 +67,7 @@ def _labels(released: dict[Network, Result]) -> list[Row]:
             ours = [found.value for found in rates if found]
             if not ours or len(ours) < len(printed[method]):
                 continue
-            apart = {
-                label: float(np.abs(np.subtract(ours, [*row.values()])).mean())
-                for label, row in printed.items()
-            }
+            apart = {label: float(np.abs(np.subtract(ours, [*row.values()])).mean()) for label, row in printed.items()}
             best = min(apart, key=lambda label: apart[label])
             note = f"matches the row printed {METHODS[best]} (mean difference {apart[best]:.4f}"
             note += ")" if best == method else f"; the row printed {METHODS[method]}: {apart[method]:.4f})"
@@ -104,9 +99,7 @@ def _disagreement(cell: Cell, first: float, second: float, ours: Rate | None) ->
         nearer = abs(ours.value - first) - abs(ours.value - second)
         note = "both equally near" if abs(nearer) < SAME else f"Table {3 if nearer < 0 else 4} is nearer"
     printed = f"{first:.3f} (Table 3), {second:.3f} (Table 4)"
-    return _row(
-        "One cell, two numbers", "C.4 P5", cell[:2], what, printed, f"{ours.value:.3f}" if ours else "", note
-    )
+    return _row("One cell, two numbers", "C.4 P5", cell[:2], what, printed, f"{ours.value:.3f}" if ours else "", note)
 
 
 def _reach(chosen: dict[Pair, list[Result]]) -> list[Row]:
@@ -124,13 +117,7 @@ def _reach(chosen: dict[Pair, list[Result]]) -> list[Row]:
         for count, measured in sorted(moved.items()):
             bound = count * spec["step_size"]
             note = f"{count} x {spec['step_size']:g} = {bound:.4g}: "
-            note += (
-                "can reach ε"
-                if bound > radius - SAME
-                else f"cannot reach ε, tests {eps_label(bound)} at most"
-            )
+            note += "can reach ε" if bound > radius - SAME else f"cannot reach ε, tests {eps_label(bound)} at most"
             what = f"reach of {count} step{'s' * (count > 1)}"
-            rows.append(
-                _row("Reach", "C.4 P2", pair, what, f"ε = {eps_label(radius)}", eps_label(measured), note)
-            )
+            rows.append(_row("Reach", "C.4 P2", pair, what, f"ε = {eps_label(radius)}", eps_label(measured), note))
     return rows

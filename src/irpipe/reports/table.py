@@ -1,5 +1,6 @@
 """Adversarial test accuracy over radii or step counts, beside the published values (Tables 3, 4, A1-A3)."""
 
+import statistics
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,7 +13,8 @@ from irpipe.selection import SAME, Pair, Rate, eps_label, method, name, network,
 
 LEGEND = (
     "Accuracy on the attacked test images, 95% Wilson interval in brackets, the published value in "
-    "parentheses. n: test images. Differs from the published value: * by one image, ** by more."
+    "parentheses. n: test images. Differs from the published value: * by one image, ** by more. "
+    "±: standard deviation over seeds."
 )
 
 
@@ -35,6 +37,7 @@ def report(
 ) -> list[Path]:
     """Write a table as `output`.csv (one record per cell), .md, .tex and .html; return the four paths.
 
+    A method trained from several seeds gets one more row: the mean over them and their standard deviation.
     Columns are radii up to the training radius at `steps` steps, or step counts at the training radius; where
     the `published` table has such values for a data set and model, they are exactly its columns. Raises
     IrpipeError as `irpipe.selection.select` does, and if a result lacks a column.
@@ -55,13 +58,43 @@ def report(
                 records.append(_record(output.name, result, column, ours, theirs))
                 counts.add(ours.n)
             rows.append([_label(result, printed), *entries])
+        means, of_means = _over_seeds(output.name, members, columns, printed)
+        rows, records = rows + means, records + of_means
         blocks.append(Block(_heading(pair, members[0], over, steps, counts), _header(columns, over), rows))
     return write(output, Page(title, blocks, LEGEND), records)
 
 
-def _columns(
-    pair: Pair, members: list[Result], over: str, steps: int, printed: dict[Cell, Printed]
-) -> list[Column]:
+def _over_seeds(
+    table: str, members: list[Result], columns: list[Column], printed: dict[Cell, Printed]
+) -> tuple[list[list[Entry]], list[dict[str, object]]]:
+    """A row, and its records, for each method with several seeds: mean and sample standard deviation."""
+    seeds: dict[str, list[Result]] = {}
+    for result in members:
+        if result.attrs["run"] != "released":
+            seeds.setdefault(result.attrs["method"], []).append(result)
+    rows: list[list[Entry]] = []
+    records: list[dict[str, object]] = []
+    for name_, results in seeds.items():
+        if len(results) < 2:
+            continue
+        entries = []
+        for column in columns:
+            rates = [found for result in results if (found := rate(result, *column))]
+            mean, spread = statistics.fmean(r.value for r in rates), statistics.stdev(r.value for r in rates)
+            theirs = _printed(printed, results[0], column)
+            entries.append(Entry(f"{mean:.3f}", f"({theirs.value:.3f})" if theirs else "", f"± {spread:.3f}"))
+            same = {key: results[0].attrs[key] for key in ("dataset", "model", "method", "attack")}
+            records.append(
+                {key: "" for key in _record(table, results[0], column, rates[0], theirs)}
+                | {"table": table, **same, "run": f"mean of {len(rates)}", "eps": eps_label(column.eps)}
+                | {"steps": column.steps, "metric": "accuracy", "value": round(mean, 6), "n": rates[0].n}
+                | {"spread": round(spread, 6), "published": theirs.value if theirs else ""}
+            )
+        rows.append([Entry(METHODS.get(name_, name_), below=f"mean of {len(results)} seeds"), *entries])
+    return rows, records
+
+
+def _columns(pair: Pair, members: list[Result], over: str, steps: int, printed: dict[Cell, Printed]) -> list[Column]:
     """Columns of the published table for this pair, else those of its results; never none."""
     radius = members[0].attrs["nominal_radius"]
     cells = [cell for cell in printed if cell[:2] == pair]
@@ -70,9 +103,7 @@ def _columns(
         counts = at_radius or {int(count) for result in members for count in result.arrays["steps"]}
         return [Column(radius, count) for count in sorted(filter(None, counts))]
     at_steps = {cell.eps for cell in cells if cell.steps == steps and cell.eps is not None}
-    radii = at_steps or {
-        float(eps) for result in members for eps in result.arrays["eps"] if eps < radius + SAME
-    }
+    radii = at_steps or {float(eps) for result in members for eps in result.arrays["eps"] if eps < radius + SAME}
     return [Column(eps, steps) for eps in sorted(radii or {radius})]
 
 
@@ -96,14 +127,10 @@ def _entry(ours: Rate, theirs: Printed | None) -> Entry:
     interval = f"[{ours.low:.2f}, {ours.high:.2f}]"
     if theirs is None:
         return Entry(f"{ours.value:.3f}", below=interval)
-    return Entry(
-        f"{ours.value:.3f}", f"({theirs.value:.3f})", interval, _mark(ours.value - theirs.value, ours.n)
-    )
+    return Entry(f"{ours.value:.3f}", f"({theirs.value:.3f})", interval, _mark(ours.value - theirs.value, ours.n))
 
 
-def _record(
-    table: str, result: Result, column: Column, ours: Rate, theirs: Printed | None
-) -> dict[str, object]:
+def _record(table: str, result: Result, column: Column, ours: Rate, theirs: Printed | None) -> dict[str, object]:
     attrs = result.attrs
     difference = ours.value - theirs.value if theirs else 0.0
     return {
@@ -116,6 +143,7 @@ def _record(
         "n": ours.n,
         "low": round(ours.low, 6),
         "high": round(ours.high, 6),
+        "spread": "",
         "published": theirs.value if theirs else "",
         "printed_as": theirs.label if theirs else "",
         "difference": round(difference, 6) + 0.0 if theirs else "",  # + 0.0: no "-0.0"
