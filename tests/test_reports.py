@@ -151,7 +151,7 @@ def test_table_of_radii_beside_the_paper(tmp_path: Path) -> None:
     markdown, latex, page = (path.read_text() for path in paths[1:])
     assert "| Int | 0.935 [0.89, 0.96] (0.935) | 0.935\\* [0.89, 0.96] (0.930) |" in markdown
     assert "| mine\\_2 | 0.500 [0.43, 0.57] |" in markdown
-    assert r"0.850$^{**}$ {\color{gray}(0.840)}\\{\scriptsize [0.79, 0.89]}" in latex
+    assert r"0.850$^{**}$ {\scriptsize\color{gray}(0.840)}\\{\scriptsize [0.79, 0.89]}" in latex
     assert r"\caption{PGD \& 100\% of it: MNIST, Small, 200 steps, n = 200}" in latex
     assert r"mine\_2 & \shortstack{0.500" in latex
     assert '<td class="far">0.850<sup>**</sup> <span class="aside">(0.840)</span><br><small>[0.79, 0.89]' in page

@@ -85,11 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     computing(made)
     made.add_argument("--output", type=Path, required=True, metavar="RESULT.h5")
 
-    made = command("report", "Make a table or a figure from result files.")
+    made = command("report", "Make a table or a figure from results and training logs.")
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", metavar="NAME", help=ENTRY)
     which.add_argument("--figure", metavar="NAME", help=ENTRY)
-    made.add_argument("results", nargs="+", type=Path, metavar="RESULT.h5")
+    made.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="results (.h5), training logs (.csv)")
     made.add_argument("--output", type=Path, required=True, metavar="FOLDER")
     return parser
 

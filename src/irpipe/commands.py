@@ -4,7 +4,6 @@ torch is imported by those that need it, so that the others start at once.
 """
 
 import argparse
-import csv
 import importlib
 import json
 from collections.abc import Callable
@@ -88,10 +87,8 @@ def train_command(options: argparse.Namespace) -> None:
     checkpoint, log = train(plan, data_root(options.data), device(options.device), states)
     io.write_checkpoint(options.output, checkpoint)
     path = options.output.with_suffix(".csv")
-    with io.replacing(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(log[0]))
-        writer.writeheader()
-        writer.writerows(log)
+    about = {key: checkpoint.metadata[key] for key in ("dataset", "model", "method", "run", "code")}
+    io.write_log(path, about | {"device": checkpoint.metadata["versions"]["device"]}, log)
     print(f"held-out accuracy {log[-1]['clean_accuracy']:.3f}, attacked {log[-1]['attacked_accuracy']:.3f}")
     print(f"{options.output}\n{path}")
 
@@ -127,6 +124,6 @@ def report_command(options: argparse.Namespace) -> None:
     _checked(codehash.of_report(spec["kind"]), options)
     report: Callable[..., list[Path]] = importlib.import_module(f"irpipe.reports.{spec['kind']}").report
     own = {key: value for key, value in spec.items() if key != "kind"}
-    results = [io.read_result(path) for path in options.results]
+    results = [io.read_log(path) if path.suffix == ".csv" else io.read_result(path) for path in options.results]
     written = report(results, options.output / f"{section.removesuffix('s')}_{name}", **own)
     print("\n".join(str(path) for path in written))

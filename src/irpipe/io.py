@@ -5,11 +5,12 @@ and a failed write leaves the old one. Both kinds carry a SHA-256 of their conte
 """
 
 import contextlib
+import csv
 import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 DIGEST = "content_sha256"
+LOG_KEYS = ("dataset", "model", "method", "run", "device", "code")
 
 
 def file_sha256(path: Path) -> str:
@@ -128,6 +130,28 @@ def _load_result(path: Path) -> Result:
     if stored != digest(attrs, arrays):
         raise IrpipeError(f"{path}: content does not match its SHA-256; make it again")
     return Result(attrs, arrays)
+
+
+def write_log(path: Path, about: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> None:
+    """Write a training log as CSV, a line an epoch; `about` (data set, model, method ...) stands in every line."""
+    with replacing(path) as beside, beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [*about, *lines[0]], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{**about, **line} for line in lines])
+
+
+def read_log(path: Path) -> Result:
+    """Read a training log as a result of "attack" `training`, with one array a numeric column, `[epochs]`."""
+    result: Result = _read(path, "irpipe training log (CSV)", _load_log)
+    return result
+
+
+def _load_log(path: Path) -> Result:
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    about = {key: lines[0][key] for key in LOG_KEYS}
+    columns = {key: np.array([float(line[key]) for line in lines]) for key in lines[0] if key not in about}
+    return Result(about | {"attack": "training", "kind": f"training of {about['method']}"}, columns)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------------------------

@@ -105,26 +105,25 @@ def _latex(page: Page) -> str:
 
     def show(entry: Entry) -> str:
         mark = f"$^{{{entry.mark}}}$" if entry.mark else ""
-        aside = rf" {{\color{{gray}}{escape(entry.aside)}}}" if entry.aside else ""
+        aside = rf" {{\scriptsize\color{{gray}}{escape(entry.aside)}}}" if entry.aside else ""
         line = f"{escape(entry.text)}{mark}{aside}"
         return rf"\shortstack{{{line}\\{{\scriptsize {escape(entry.below)}}}}}" if entry.below else line
 
-    lines = [r"% needs \usepackage{booktabs,xcolor}"]
+    lines = [rf"% needs \usepackage{{booktabs,{'longtable' if page.prose else 'xcolor'}}}"]
     for block in page.blocks:
         share = 0.9 / len(block.header)
         columns = [rf"p{{{share:.3f}\linewidth}}" if page.prose else "c"] * len(block.header)
         columns[0] = columns[0].replace("c", "l")
+        layout, style = f"{{@{{}}{''.join(columns)}@{{}}}}", r"\footnotesize\setlength{\tabcolsep}{2pt}"
+        caption, legend = rf"\caption{{{escape(page.title)}: {escape(block.heading)}}}", escape(page.legend)
+        head = [r"\toprule", " & ".join(escape(text) for text in block.header) + r" \\", r"\midrule"]
         rows = [" & ".join(show(entry) for entry in row) + r" \\" for row in block.rows]
-        lines += [r"\begin{table}\centering\footnotesize\setlength{\tabcolsep}{3pt}"]
-        lines += [rf"\caption{{{escape(page.title)}: {escape(block.heading)}}}"]
-        lines += [rf"\begin{{tabular}}{{{''.join(columns)}}}", r"\toprule"]
-        lines += [
-            " & ".join(escape(text) for text in block.header) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\bottomrule",
-        ]
-        lines += [r"\end{tabular}", rf"\par\smallskip {escape(page.legend)}", r"\end{table}"]
+        if page.prose:  # may be longer than a page
+            lines += [rf"{{{style}\begin{{longtable}}{layout}", rf"{caption}\\", *head, r"\endhead", *rows]
+            lines += [r"\bottomrule", r"\end{longtable}", rf"\noindent {legend}\par}}"]
+        else:
+            lines += [rf"\begin{{table}}\centering{style}", caption, rf"\begin{{tabular}}{layout}", *head, *rows]
+            lines += [r"\bottomrule", r"\end{tabular}", rf"\par\smallskip {legend}", r"\end{table}"]
     return "\n".join([*lines, ""])
 
 

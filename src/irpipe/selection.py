@@ -24,6 +24,11 @@ class Rate(NamedTuple):
     high: float
 
 
+def pair_of(result: Result) -> Pair:
+    """Data set and model of a result, as named in the config."""
+    return result.attrs["dataset"], result.attrs["model"]
+
+
 def name(result: Result) -> str:
     """What a result is of, as `dataset/model/method/run/attack`."""
     return "/".join(str(result.attrs[key]) for key in ("dataset", "model", "method", "run", "attack"))
@@ -60,7 +65,7 @@ def select(results: Iterable[Result], attack: str, report: str) -> dict[Pair, li
                 f"{report}: {name(result)} is of kind '{kind}'; wants accuracy over radii and steps (pgd)"
             )
     chosen.sort(key=_order)
-    pairs = itertools.groupby(chosen, key=lambda result: (result.attrs["dataset"], result.attrs["model"]))
+    pairs = itertools.groupby(chosen, key=pair_of)
     return {pair: list(members) for pair, members in pairs}
 
 

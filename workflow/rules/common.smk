@@ -24,6 +24,9 @@ RESULTS = [
     for run, entry in NETWORKS.items()
     for attack in entry["attacks"]
 ]
+LOGS = [
+    f"results/{'/'.join(run)}/network.csv" for run in NETWORKS if run[3] != "released"
+]
 TABLES = [
     f"results/tables/table_{name}.{suffix}"
     for name in CONFIG["tables"]

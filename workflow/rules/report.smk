@@ -1,4 +1,4 @@
-"""Tables and figures. Inputs: result files. Outputs: what people look at."""
+"""Tables and figures. Inputs: results, training logs. Outputs: what people look at."""
 
 
 rule table:
@@ -25,6 +25,7 @@ rule figure:
     """A figure as PNG and SVG."""
     input:
         RESULTS,
+        LOGS,
     output:
         multiext("results/figures/figure_{figure}", ".png", ".svg"),
     log:

@@ -2,33 +2,19 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal
 
-import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from irpipe.draw import Style, key, save, style
 from irpipe.errors import IrpipeError
-from irpipe.io import Result, replacing
-from irpipe.published import METHODS, PGD_TABLES, place, values
+from irpipe.io import Result
+from irpipe.published import METHODS, PGD_TABLES, values
 from irpipe.quantities import Count
 from irpipe.selection import SAME, Pair, Rate, eps_label, name, network, rate, select
 
-# Okabe and Ito's palette, safe for colour-blind readers; grey for its yellow, too pale for a line
-COLOURS = {
-    "normal": "#999999",
-    "adv": "#0072B2",
-    "trades": "#56B4E9",
-    "ig_norm": "#CC79A7",
-    "ig_sum_norm": "#E69F00",
-    "int_one_class": "#000000",
-    "int": "#D55E00",
-    "int_adv": "#009E73",
-}
-MORE = ("#882255", "#117733", "#999933", "#332288")  # for other methods: Paul Tol's muted scheme
-Style = Literal["-", "--", ":", "-."]
-STYLES: tuple[Style, ...] = ("-", "--", ":", "-.")
 Points = list[tuple[float, Rate]]
 
 
@@ -48,11 +34,10 @@ def report(
     `irpipe.selection.select` does, and if a result has nothing to draw.
     """
     chosen = select(results, attack, output.name)
-    colours, styles = _key([result for members in chosen.values() for result in members])
+    colours, styles = key([result for members in chosen.values() for result in members])
     wide = min(len(chosen), 3)
     tall = math.ceil(len(chosen) / wide)
-    style = {"svg.hashsalt": "irpipe", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
-    with matplotlib.rc_context(cast(Any, style)):
+    with style():
         figure = Figure(figsize=(3.4 * wide + 1.5, 2.9 * tall + 0.4), layout="constrained")
         panels = figure.subplots(tall, wide, squeeze=False).ravel()
         published = False
@@ -71,16 +56,7 @@ def report(
         figure.suptitle(title, fontsize=10)
         handles = _legend(colours, styles, published)
         figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
-        return _save(figure, output)
-
-
-def _key(results: list[Result]) -> tuple[dict[str, str], dict[str, Style]]:
-    """Colours of methods and line styles of runs, in the order of a legend."""
-    methods = sorted({str(result.attrs["method"]) for result in results}, key=lambda method: place(METHODS, method))
-    others = [method for method in methods if method not in COLOURS]
-    colours = COLOURS | {method: MORE[k % len(MORE)] for k, method in enumerate(others)}
-    runs = sorted({str(result.attrs["run"]) for result in results}, key=lambda run: (run != "released", len(run), run))
-    return {m: colours[m] for m in methods}, {run: STYLES[k % len(STYLES)] for k, run in enumerate(runs)}
+        return save(figure, output)
 
 
 def _points(result: Result, over: str, steps: int) -> Points:
@@ -139,13 +115,3 @@ def _legend(colours: dict[str, str], styles: dict[str, Style], published: bool) 
     lines += [Line2D([], [], color="#444444", linestyle=style, label=run) for run, style in styles.items()]
     hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#444444", label="published")
     return [*lines, hollow] if published else lines
-
-
-def _save(figure: Figure, output: Path) -> list[Path]:
-    paths = []
-    for kind, metadata in {"png": {"Software": None}, "svg": {"Date": None}}.items():
-        path = output.with_name(f"{output.name}.{kind}")
-        with replacing(path) as beside:
-            figure.savefig(beside, format=kind, dpi=150, metadata=metadata)
-        paths.append(path)
-    return paths

@@ -1,0 +1,57 @@
+"""How training went: loss, held-out accuracy, radius and rate over epochs, one row of panels per data set and model."""
+
+import itertools
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from irpipe.draw import Style, key, save, style
+from irpipe.errors import IrpipeError
+from irpipe.io import Result
+from irpipe.published import METHODS
+from irpipe.selection import network, pair_of
+
+PANELS = {
+    "loss": "training loss",
+    "clean_accuracy": "held-out accuracy, clean",
+    "attacked_accuracy": "held-out accuracy, attacked",
+    "radius": "radius ε of training",
+    "rate": "learning rate",
+}
+
+
+def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
+    """Draw the training logs among `results` as `output`.png and .svg; return the two paths.
+
+    Raises IrpipeError if there is none.
+    """
+    logs = sorted((result for result in results if result.attrs["attack"] == "training"), key=pair_of)
+    if not logs:
+        raise IrpipeError(f"{output.name}: wants training logs (NET.csv); found none")
+    colours, styles = key(logs)
+    rows = [(pair, list(members)) for pair, members in itertools.groupby(logs, key=pair_of)]
+    with style():
+        figure = Figure(figsize=(3 * len(PANELS) + 1.5, 2.4 * len(rows) + 0.4), layout="constrained")
+        panels = figure.subplots(len(rows), len(PANELS), squeeze=False)
+        for line, (pair, members) in zip(panels, rows, strict=True):
+            for panel, (column, label) in zip(line, PANELS.items(), strict=True):
+                _draw(panel, members, column, colours, styles)
+                panel.set_title(network(pair), fontsize=9)
+                panel.set_ylabel(label)
+        figure.suptitle(title, fontsize=10)
+        handles = [Line2D([], [], color=colour, label=METHODS.get(name, name)) for name, colour in colours.items()]
+        handles += [Line2D([], [], color="#444444", linestyle=dash, label=run) for run, dash in styles.items()]
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+        return save(figure, output)
+
+
+def _draw(panel: Axes, logs: list[Result], column: str, colours: dict[str, str], styles: dict[str, Style]) -> None:
+    for log in logs:
+        x, y = log.arrays["epoch"], log.arrays[column]
+        panel.plot(x, y, styles[log.attrs["run"]], color=colours[log.attrs["method"]], linewidth=1.2)
+    panel.set_xlabel("epoch")
+    panel.grid(alpha=0.25, linewidth=0.5)
+    if "accuracy" in column:
+        panel.set_ylim(-0.02, 1.02)
