@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from irpipe import cli, codehash
 from irpipe.data import load
@@ -20,15 +21,18 @@ from irpipe.models import build, from_tensors
 from irpipe.optimise import draw_weights
 
 RECIPE = "tiny={batch: 200, epochs: 2, rate: [[0, 0.001]], ramp: [[0, 1]], steps: 1, step_size: 0.05}"
-ATTACK = "mine={kind: pgd, images: 30, steps: [1, 3], eps: [0, 0.1, 0.2]}"
+ATTACK = "mine={kind: pgd, images: 30, steps: [1, 3], eps: [0, 0.002, 0.1]}"
 TABLE = "mine={kind: table, title: T, attack: mine, steps: 3}"
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    """A network for digits, as drawn, in a folder of its own."""
-    network = build("small", (1, 28, 28), 10)
+    """A network for digits, as drawn but for a fitted head, in a folder of its own."""
+    network, digits = build("small", (1, 28, 28), 10), load({"kind": "digits"}, Path("unused"), "train")
     draw_weights(network, np.random.RandomState(1))
+    with torch.no_grad():
+        features = network.features(digits.images[:400]).mean(dim=(2, 3))
+        network.head.copy_(torch.linalg.lstsq(features, torch.eye(10)[digits.labels[:400]]).solution.T)
     about = {"dataset": "digits", "data": {"kind": "digits"}, "model": "small", "method": "int", "run": "seed7"}
     tensors = {name: value.detach().contiguous() for name, value in network.state_dict().items()}
     write_checkpoint(tmp_path / "in" / "net.safetensors", Checkpoint(about, tensors))
@@ -44,7 +48,6 @@ def result(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 
 def run(*arguments: object) -> int:
-    """Exit code of the command line, whether returned or raised by the argument parser."""
     try:
         return cli.main([str(argument) for argument in arguments])
     except SystemExit as stop:
@@ -79,7 +82,7 @@ def test_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ("--dataset", "digits", "--code", code, "--splits", "train", "test")
     assert run("data", *given, "--output", path) == 0
     record = json.loads(path.read_text())
-    assert {split: record[split]["images"] for split in ("train", "test")} == {"train": 1397, "test": 400}
+    assert (record["train"]["images"], record["test"]["images"]) == (1397, 400)
     assert len({record["train"]["sha256"], record["test"]["sha256"]}) == 2
     assert "digits: 1397 train images" in capsys.readouterr().out
 
@@ -113,7 +116,9 @@ def test_evaluate_prints_the_accuracies_it_writes(checkpoint: Path, capsys: pyte
     found, stored = read_result(path), read_checkpoint(checkpoint)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["radius", "1", "steps", "3", "steps"]
-    for line, radius, row in zip(lines[1:4], (0, 0.1, 0.2), found.arrays["correct"].mean(axis=0), strict=True):
+    accuracy = found.arrays["correct"].mean(axis=0)
+    assert accuracy[0, 1] > accuracy[1, 1] > accuracy[2, 1]
+    for line, radius, row in zip(lines[1:4], (0, 0.002, 0.1), accuracy, strict=True):
         assert [float(cell) for cell in line.split()] == pytest.approx([radius, *row], abs=5e-4)
     assert lines[4:] == ["accuracy on 30 test images", str(path)]
     assert found.arrays["correct"].shape == (30, 3, 2)
@@ -121,10 +126,10 @@ def test_evaluate_prints_the_accuracies_it_writes(checkpoint: Path, capsys: pyte
     expected = {"method": "int", "run": "seed7", "attack": "mine", "seed": 99, "network_sha256": stored.sha256}
     assert {key: found.attrs[key] for key in expected} == expected
     assert found.attrs["code"] == codehash.of_evaluation("digits", "pgd")
-    images = load({"kind": "digits"}, Path("unused"), "test")
-    clean = from_tensors("small", (1, 28, 28), 10, stored.tensors, "here")(images.images[found.arrays["index"]])
+    index, images = found.arrays["index"], load({"kind": "digits"}, Path("unused"), "test")
+    clean = from_tensors("small", (1, 28, 28), 10, stored.tensors, "here")(images.images[index])
     assert found.arrays["prediction"][:, 0, 1].tolist() == clean.argmax(dim=1).tolist()
-    assert found.arrays["label"].tolist() == images.labels[found.arrays["index"]].tolist()
+    assert found.arrays["label"].tolist() == images.labels[index].tolist()
 
 
 def test_batches_of_images_give_the_same_clean_row(checkpoint: Path) -> None:
@@ -144,8 +149,7 @@ def test_report(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"table_mine.{suffix}" for suffix in ("csv", "md", "tex", "html")]
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in names]
     assert sorted(everything(folder)) == sorted(names)
-    figure = "mine={kind: curve, title: T, attack: mine, steps: 3}"
-    assert run("report", "--figure", figure, result, "--output", folder) == 0
+    assert run("report", "--figure", TABLE.replace("table", "curve"), result, "--output", folder) == 0
     assert {"figure_mine.png", "figure_mine.svg"} < set(everything(folder))
 
 
@@ -158,10 +162,7 @@ class Evil:
 
 
 def cut(path: Path, size: int) -> Path:
-    """A copy, `size` bytes shorter."""
-    copy = path.with_name(f"cut_{path.name}")
-    copy.write_bytes(path.read_bytes()[:-size])
-    return copy
+    return write(path.with_name(f"cut_{path.name}"), path.read_bytes()[:-size])
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -210,7 +211,7 @@ def test_bad_evaluations(
     checkpoint: Path, result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    none, foreign = tmp_path / "none.safetensors", write(tmp_path / "foreign", b"")
+    none, foreign, short = tmp_path / "none", write(tmp_path / "foreign", b""), cut(checkpoint, 1)
     cases: list[tuple[Path, str, str]] = [
         (checkpoint, "pdg", r".*attacks: no attack 'pdg'; have: .*; did you mean 'pgd'\?"),
         (checkpoint, "a={kind: isaa}", r"attacks\.a\.kind: no attack kind 'isaa'; have: .*"),
@@ -220,9 +221,8 @@ def test_bad_evaluations(
         (none, ATTACK, rf"{none}: no such file; expected an? irpipe checkpoint .*"),
         (foreign, ATTACK, rf"{foreign}: not a readable irpipe checkpoint .*"),
         (result, ATTACK, rf"{result}: not a readable irpipe checkpoint .*"),
+        (short, ATTACK, rf"{short}: not a readable irpipe checkpoint .*"),
     ]
-    short = cut(checkpoint, 1)
-    cases.append((short, ATTACK, rf"{short}: not a readable irpipe checkpoint .*"))
     for path, attack, message in cases:
         assert_refused(message, tmp_path, capsys, "evaluate", "--checkpoint", path, "--attack", attack)
     wrong = ("evaluate", "--checkpoint", checkpoint, "--attack", ATTACK, "--code", "0123456789ab")

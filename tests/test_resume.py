@@ -1,6 +1,7 @@
 """Training killed and started again ends in the same bytes; two trainers never share a state."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from irpipe.cli import main
+from irpipe.io import read_checkpoint
 
 RECIPE = "r={batch: 50, epochs: 2, rate: [[0, 1.0e-3]], ramp: [[0, 0], [20, 1]], steps: 2, step_size: 0.1}"
 TRAIN = f"""
@@ -77,3 +81,16 @@ def test_second_trainer_of_the_same_network_is_refused(tmp_path: Path) -> None:
     first.communicate()
     assert second.returncode == 2
     assert "another process is training this network" in message
+
+
+def test_diverging_loss_stops_with_the_step_and_the_last_good_state(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = RECIPE.replace("[[0, 1.0e-3]]", "[[0, 1.0e+9]]")
+    command = ["--dataset", "digits", "--model", "small", "--method", "normal", "--recipe", recipe]
+    assert main(["train", *command, "--output", str(tmp_path / "net.safetensors")]) == 2
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"method normal: loss is \S+ at step 1; lower the recipe's rate", message)
+    state = read_checkpoint(Path(message.split("last good state: ")[1].rstrip(")")))
+    assert state.metadata["position"]["step"] == 1
+    assert not (tmp_path / "net.safetensors").exists()

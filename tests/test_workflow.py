@@ -152,6 +152,18 @@ def test_new_method_adds_its_network(project: Project) -> None:
     assert project.jobs() == CHAIN
 
 
+def test_the_method_of_the_guide_is_one_file_and_one_line(project: Project) -> None:
+    """The example of CONTRIBUTING.md works as it stands there, and trains nothing else."""
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    (project.folder / "src/irpipe/methods/smooth.py").write_text(guide.split("```python\n")[1].split("```")[0])
+    project.config["methods"]["smooth"] = {"kind": "smooth", "weight": 0.2}
+    project.config["networks"][0]["methods"].append("smooth")
+    assert project.jobs() == CHAIN
+    run = project.snakemake()
+    assert run.returncode == 0, run.stderr
+    assert "smooth" in (project.folder / "results/tables/table_steps.csv").read_text()
+
+
 def test_code_that_changed_while_a_job_waited_is_refused(project: Project) -> None:
     checkpoint = "results/digits/small/int/seed0/network.safetensors"
     command = ["evaluate", "--checkpoint", checkpoint, "--attack", "pgd", "--code", "0123456789ab", "--output", "x.h5"]

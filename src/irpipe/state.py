@@ -71,10 +71,14 @@ class State:
     def keep(self) -> None:
         """Save if it is time to, or if the process was asked to end; then end it."""
         if self.stopping or time.monotonic() - self.saved > INTERVAL:
-            write_checkpoint(self.path, snapshot(self.trainer))
-            self.saved = time.monotonic()
+            self.save()
         if self.stopping:
             raise SystemExit(128 + signal.SIGTERM)
+
+    def save(self) -> None:
+        """Save now."""
+        write_checkpoint(self.path, snapshot(self.trainer))
+        self.saved = time.monotonic()
 
 
 def snapshot(trainer: "Trainer") -> Checkpoint:

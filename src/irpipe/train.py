@@ -29,6 +29,7 @@ from irpipe.progress import progress
 from irpipe.state import State
 
 VALIDATION_BATCH = 500
+DIVERGED = 1e6  # a loss beyond any that a classifier of [0, 1] images starts from
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Trainer:
         return last.float()
 
     def step(self) -> float:
-        """Take one step and return its loss; raises IrpipeError when the loss is no longer finite."""
+        """Take one step and return its loss; raises FloatingPointError, weights as they were, when that diverges."""
         number, batch = self.position.step % self.epoch_steps, self.recipe["batch"]
         if number == 0:
             self.position.order = self.rng.permutation(len(self.training))
@@ -123,10 +124,8 @@ class Trainer:
         attacked = objective.attacked and radius > 0
         loss = objective.loss(self.perturbed(images, labels, radius) if attacked else images)
         value = float(loss.detach())
-        if not np.isfinite(value):
-            raise IrpipeError(
-                f"method {self.plan.method}: loss is {value} at step {self.position.step}; lower the rate"
-            )
+        if not abs(value) < DIVERGED:
+            raise FloatingPointError(f"method {self.plan.method}: loss is {value} at step {self.position.step}")
         names, weights = zip(*self.network.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
         self.adam.step(dict(zip(names, gradients, strict=True)), self.scheduled("rate"))
@@ -177,7 +176,7 @@ def train(plan: Plan, data: Path, where: torch.device, states: Path) -> tuple[Ch
     """Train the network of `plan` on the data sets in `data`; returns it and its log, a line per epoch.
 
     The state is kept in a folder below `states` while training goes on, so that a killed run goes on where it was.
-    Raises IrpipeError for bad input, for a loss that is not finite, and if another process trains the same network.
+    Raises IrpipeError for bad input, for a loss that diverges, and if another process trains the same network.
     """
     trainer = Trainer(plan, data, where)
     label = f"train {plan.dataset}/{plan.model}/{plan.method}/seed{plan.run}"
@@ -185,7 +184,11 @@ def train(plan: Plan, data: Path, where: torch.device, states: Path) -> tuple[Ch
         advance(trainer.position.step)
         while trainer.position.step < trainer.steps:
             begin = time.monotonic()
-            trainer.position.total += trainer.step()
+            try:
+                trainer.position.total += trainer.step()
+            except FloatingPointError as error:
+                state.save()
+                raise IrpipeError(f"{error}; lower the recipe's rate (last good state: {state.path})") from error
             trainer.position.step += 1
             trainer.position.seconds += time.monotonic() - begin
             note = trainer.close_epoch() if trainer.position.step % trainer.epoch_steps == 0 else ""
