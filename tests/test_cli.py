@@ -186,7 +186,7 @@ BAD_TRAINING = {
     "--run=one": r"argument --run: invalid int value: 'one' .*",
     "--model=big": r"argument --model: invalid choice: 'big' .*",
     "--code=abc": r"--code abc: the code is now [0-9a-f]{12}; .*",
-    "--config=nowhere.yaml": r"nowhere\.yaml: no such config file",
+    "--config=nowhere.yaml": r"nowhere\.yaml: not a readable config \(No such file or directory\)",
 }
 
 
@@ -251,7 +251,7 @@ def test_bad_data_and_imports(
     assert_refused(r"datasets\.d\.size: no option 'size'; have: none", tmp_path, capsys, *given)
     pickles = {
         write(tmp_path / "evil.pkl", pickle.dumps([(Evil(),)])): r"asks for posix\.system; .* so it was not run",
-        write(tmp_path / "cut.pkl", pickle.dumps([1, 2, 3])[:-2]): r"not a readable pickle .*",
+        write(tmp_path / "cut.pkl", pickle.dumps([1, 2, 3])[:-2]): r"not a readable network .*",
         tmp_path / "none.pkl": r"no such file; expected a released network \(\.pkl\)",
     }
     for path, message in pickles.items():
@@ -265,7 +265,7 @@ def test_bad_reports(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture
         (r".*tables: no table 'tabel'; have: .*", ["--table=tabel", result]),
         (r"figures\.f\.kind: no report kind 'cruve'; .*'curve'\?", ["--figure=f={kind: cruve}", result]),
         (r"tables\.t\.title: missing", ["--table=t={kind: table}", result]),
-        (rf"{other}: not a readable irpipe result .*", [f"--table={TABLE}", result, other]),
+        (rf"{other}: cut short or damaged, .*", [f"--table={TABLE}", result, other]),
         (rf"{tmp_path / 'none.h5'}: no such file; .*", [f"--table={TABLE}", tmp_path / "none.h5"]),
         (r"table_t: wants results of attack 'pgd'; found mine", ["--table=t={kind: table, title: T}", result]),
         (r"table_mine: two results of digits/small/int/seed7/mine; .*", [f"--table={TABLE}", result, result]),

@@ -30,7 +30,8 @@ def _parser() -> argparse.ArgumentParser:
         made: argparse.ArgumentParser = sub.add_parser(name, help=text, description=text, **options)
         made.set_defaults(call=getattr(commands, f"{name}_command"))
         made.add_argument("--config", type=Path, help="look names up in this config instead of those in config/")
-        made.add_argument("--code", help="refuse to run unless the code has this hash (the workflow sets it)")
+        if name != "check":
+            made.add_argument("--code", help="refuse to run unless the code has this hash (the workflow sets it)")
         return made
 
     def named(made: argparse.ArgumentParser, *names: str) -> None:

@@ -26,6 +26,7 @@ def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, 
         entry = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise IrpipeError(f"{section}.{name}: not YAML: {text}") from error
+    config.check_name(name, section)
     return name, config.resolved(section, entry, f"{section}.{name}")
 
 
@@ -64,6 +65,7 @@ def import_command(options: argparse.Namespace) -> None:
     """`irpipe import`: a released pickle becomes a checkpoint."""
     name, spec = _entry("datasets", options.dataset, options)
     _checked(codehash.of_import(spec["kind"]), options)
+    io.writable(options.output)
     from irpipe.released import convert
 
     io.write_checkpoint(options.output, convert(options.network, name, spec, options.model, options.method))
@@ -75,6 +77,7 @@ def train_command(options: argparse.Namespace) -> None:
     dataset, data = _entry("datasets", options.dataset, options)
     method, spec = _entry("methods", options.method, options)
     _, recipe = _entry("recipes", options.recipe, options)
+    io.writable(options.output)
     if options.run < 0:
         raise IrpipeError(f"--run {options.run}: count networks from 0")
     code = _checked(codehash.of_training(data["kind"], spec["kind"]), options)
@@ -96,7 +99,8 @@ def train_command(options: argparse.Namespace) -> None:
 def evaluate_command(options: argparse.Namespace) -> None:
     """`irpipe evaluate`: attack one network, write the result, print its accuracies."""
     name, spec = _entry("attacks", options.attack, options)
-    kind = io.read_checkpoint(options.checkpoint).metadata["data"]["kind"]
+    io.writable(options.output)
+    kind = io.read_checkpoint(options.checkpoint).identity(options.checkpoint)["data"]["kind"]
     code = _checked(codehash.of_evaluation(kind, spec["kind"]), options)
     from irpipe.data import data_root
     from irpipe.evaluate import evaluate

@@ -72,8 +72,9 @@ def read(path: Path) -> dict[str, Any]:
     """Read a YAML file as a mapping; raises IrpipeError if it is missing or no mapping."""
     try:
         raw = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise IrpipeError(f"{path}: no such config file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise IrpipeError(f"{path}: not a readable config ({reason})") from error
     except yaml.YAMLError as error:
         raise IrpipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict):
@@ -94,10 +95,10 @@ def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
     config = written.model_dump(mode="json")
     for section, category in CATEGORIES.items():
         for name, entry in config[section].items():
-            _check_name(name, f"{where}.{section}")
+            check_name(name, f"{where}.{section}")
             config[section][name] = resolve(category, entry, f"{where}.{section}.{name}")
     for name in config["recipes"]:
-        _check_name(name, f"{where}.recipes")
+        check_name(name, f"{where}.recipes")
     made: set[tuple[str, str, str, str]] = set()
     for number, entry in enumerate(config["networks"]):
         if entry["seeds"] is None:
@@ -110,7 +111,8 @@ def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
     return config
 
 
-def _check_name(name: str, where: str) -> None:
+def check_name(name: str, where: str) -> None:
+    """Raise IrpipeError if a name cannot be a folder and a wildcard."""
     if not NAME.fullmatch(name):
         raise IrpipeError(f"{where}: '{name}' is no name; use letters, digits and _ (it becomes a folder)")
 
@@ -130,6 +132,12 @@ def _check_networks(entry: dict[str, Any], config: Config, where: str) -> None:
         raise IrpipeError(f"{where}.recipe: missing; {entry['seeds']} networks per method are to be trained")
     if not entry["seeds"] and not entry["released"]:
         raise IrpipeError(f"{where}: makes no network; give it a recipe, or name released files")
+    idle = [method for method in entry["methods"] if not entry["seeds"] and method not in entry["released"]]
+    if idle:
+        raise IrpipeError(f"{where}.methods: makes no network of '{idle[0]}'; name its released file or drop it")
+    for key in ("methods", "attacks"):
+        if len(set(entry[key])) < len(entry[key]):
+            raise IrpipeError(f"{where}.{key}: names one twice; found {entry[key]}")
 
 
 def runs(entry: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -160,6 +168,8 @@ def lookup(section: str, name: str, path: Path | None) -> dict[str, Any]:
     known: set[str] = set()
     for file in [path] if path else sorted(SHIPPED.glob("*.yaml")):
         entries = read(file).get(section) or {}
+        if not isinstance(entries, dict):
+            raise IrpipeError(f"{file}: {section}: expected a mapping of names; found {entries!r}")
         if name in entries:
             return resolved(section, entries[name], f"{file}: {section}.{name}")
         known |= set(entries)

@@ -25,11 +25,11 @@ Attack = Callable[..., Iterator[tuple[int, Tensor]]]
 SLACK = 1e-6  # rounding allowed beyond a radius
 
 
-def load_network(checkpoint: Checkpoint, where: str) -> Network:
+def load_network(checkpoint: Checkpoint, where: Path) -> Network:
     """The network of a checkpoint, ready to attack; raises IrpipeError naming `where` if it fits no model."""
-    about = checkpoint.metadata
+    about = checkpoint.identity(where)
     module = dataset(about["data"]["kind"])
-    network = from_tensors(about["model"], module.SHAPE, len(module.CLASSES), checkpoint.tensors, where)
+    network = from_tensors(about["model"], module.SHAPE, len(module.CLASSES), checkpoint.tensors, str(where))
     return network.requires_grad_(False).eval()
 
 
@@ -69,6 +69,9 @@ def _run(case: Case, attack: Attack, spec: dict[str, Any]) -> dict[str, np.ndarr
     moving = [number for number, radius in enumerate(spec["eps"]) if radius > 0]
     for count, moved in attack(case, eps=[spec["eps"][number] for number in moving], **own):
         # radius 0 is the clean image: nothing to attack, C.4
+        if moved.shape != (len(moving), *case.images.shape):
+            found, wanted = tuple(moved.shape), (len(moving), *case.images.shape)
+            raise RuntimeError(f"attack {spec['kind']}: gave images of shape {found}, not {wanted}")
         adversarial = case.images.repeat(len(spec["eps"]), 1, 1, 1, 1)
         adversarial[moving] = moved
         radius = _checked(adversarial, case.images, spec["eps"], spec["kind"])
@@ -97,11 +100,11 @@ def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: tor
     step count. Raises IrpipeError for bad input.
     """
     checkpoint = read_checkpoint(path)
-    about = checkpoint.metadata
+    about = checkpoint.identity(path)
     module = dataset(about["data"]["kind"])
     test = load(about["data"], data, "test")
     spec = spec | {"eps": spec["eps"] or list(module.RADII)}
-    network = load_network(checkpoint, str(path)).to(where)
+    network = load_network(checkpoint, path).to(where)
     attack = cast(Attack, importlib.import_module(f"irpipe.attacks.{spec['kind']}").attack)
     index, chosen, rng = sample(test, spec, where)
     folded, batches = Folded(network, module.SHAPE), []

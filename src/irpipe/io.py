@@ -1,7 +1,8 @@
 """Files that describe themselves: checkpoints (safetensors) and results (HDF5).
 
 Every file is written beside its place, flushed, read back and only then renamed, so a reader never sees half a file
-and a failed write leaves the old one. Both kinds carry a SHA-256 of their content that every reader checks.
+and a failed write leaves the old one. Both kinds carry a SHA-256 that every reader checks: checkpoints of their
+content, results of their bytes, because damaged HDF5 can crash the library that opens it.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 DIGEST = "content_sha256"
+SEAL = b"irpipe result, sha256 of what follows this block: "  # opens the HDF5 user block, with 64 hex digits
+BLOCK = 512  # bytes of the user block
 LOG_KEYS = ("dataset", "model", "method", "run", "device", "code")
 
 
@@ -32,9 +35,22 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def writable(path: Path) -> None:
+    """Raise IrpipeError if no file can be written at `path`; for asking before a long computation. Makes nothing."""
+    if path.is_dir():
+        raise IrpipeError(f"{path}: is a folder; name a file in it")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise IrpipeError(f"{path}: cannot be written, {folder} is no folder that may be written to")
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; rename it over `path` if the block ends well, else remove it."""
+    """Yield a path beside `path` to write to; rename it over `path` if the block ends well, else remove it.
+
+    Raises IrpipeError if nothing can be written there.
+    """
+    writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(descriptor)
@@ -68,7 +84,7 @@ def digest(attrs: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
 def _read(path: Path, what: str, reader: Callable[[Path], Any]) -> Any:
     """Call `reader(path)`; a missing, truncated or foreign file becomes one line."""
     if not path.is_file():
-        raise IrpipeError(f"{path}: no such file; expected a {what}")
+        raise IrpipeError(f"{path}: no such file; expected an {what}")
     try:
         return reader(path)
     except (
@@ -102,19 +118,25 @@ def write_result(path: Path, result: Result) -> None:
     import h5py
 
     with replacing(path) as beside:
-        with h5py.File(beside, "w") as file:
+        with h5py.File(beside, "w", userblock_size=BLOCK) as file:
             for key, value in result.attrs.items():
                 file.attrs[key] = json.dumps(value, sort_keys=True)
-            file.attrs[DIGEST] = digest(result.attrs, result.arrays)
             for name, array in result.arrays.items():
                 file.create_dataset(name, data=array, track_times=False)
-        read_result(beside)
+        with beside.open("rb+") as raw:
+            raw.seek(BLOCK)
+            total = hashlib.file_digest(raw, "sha256").hexdigest()
+            raw.seek(0)
+            raw.write(SEAL + total.encode())
+        back = read_result(beside)
+        if digest(back.attrs, back.arrays) != digest(result.attrs, result.arrays):
+            raise OSError(f"{path}: reads back differently from what was written")
 
 
 def read_result(path: Path) -> Result:
     """Read and verify a result file.
 
-    Raises IrpipeError if the file is missing, truncated, not ours, or its content does not match its digest.
+    Raises IrpipeError if the file is missing, truncated, not ours, or its bytes do not match their SHA-256.
     """
     result: Result = _read(path, "irpipe result (HDF5)", _load_result)
     return result
@@ -123,13 +145,16 @@ def read_result(path: Path) -> Result:
 def _load_result(path: Path) -> Result:
     import h5py
 
+    with path.open("rb") as raw:
+        block = raw.read(BLOCK)
+        if not block.startswith(SEAL):
+            raise IrpipeError(f"{path}: not a readable irpipe result (HDF5 with a SHA-256 in its user block)")
+        total = hashlib.file_digest(raw, "sha256").hexdigest()
+    if block != (SEAL + total.encode()).ljust(BLOCK, b"\0"):
+        raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
     with h5py.File(path, "r") as file:
-        stored = file.attrs.get(DIGEST)
-        attrs = {key: json.loads(value) for key, value in file.attrs.items() if key != DIGEST}
-        arrays = {name: np.asarray(data) for name, data in file.items()}
-    if stored != digest(attrs, arrays):
-        raise IrpipeError(f"{path}: content does not match its SHA-256; make it again")
-    return Result(attrs, arrays)
+        attrs = {key: json.loads(value) for key, value in file.attrs.items()}
+        return Result(attrs, {name: np.asarray(data) for name, data in file.items()})
 
 
 def write_log(path: Path, about: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> None:
@@ -166,6 +191,13 @@ class Checkpoint:
 
     metadata: dict[str, Any]
     tensors: dict[str, "torch.Tensor"]
+
+    def identity(self, where: Path) -> dict[str, Any]:
+        """The metadata of a network; raises IrpipeError naming `where` if they do not say which it is."""
+        missing = [key for key in ("dataset", "data", "model", "method", "run") if key not in self.metadata]
+        if missing:
+            raise IrpipeError(f"{where}: holds no network (its metadata lack {', '.join(missing)})")
+        return self.metadata
 
     @property
     def sha256(self) -> str:
@@ -205,6 +237,10 @@ def _load_checkpoint(path: Path) -> Checkpoint:
     if "irpipe" not in header:
         raise IrpipeError(f"{path}: a safetensors file, but not an irpipe checkpoint (no irpipe metadata)")
     metadata = json.loads(header["irpipe"])
+    if not isinstance(metadata, dict):
+        raise IrpipeError(
+            f"{path}: a safetensors file, but not an irpipe checkpoint (its irpipe metadata is no mapping)"
+        )
     stored = metadata.pop(DIGEST, None)
     checkpoint = Checkpoint(metadata, tensors)
     if stored != checkpoint.sha256:

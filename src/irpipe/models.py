@@ -153,6 +153,8 @@ def build(model: str, shape: Sequence[int], classes: int) -> Network:
 
 def from_tensors(model: str, shape: Sequence[int], classes: int, tensors: dict[str, Tensor], where: str) -> Network:
     """A network with given weights; raises IrpipeError naming `where` if names or shapes do not fit the model."""
+    if model not in MODELS:
+        raise IrpipeError(f"{where}: is of model '{model}'; have: {', '.join(MODELS)}")
     network = build(model, shape, classes)
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}

@@ -11,7 +11,7 @@ def _number(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     numerator, slash, denominator = value.partition("/")
-    if slash and numerator.strip().isdigit() and denominator.strip().isdigit() and int(denominator):
+    if slash and numerator.strip().isdecimal() and denominator.strip().isdecimal() and int(denominator):
         return float(Fraction(int(numerator), int(denominator)))
     raise ValueError("not a number; write 0.1, 8/255 or, for powers of ten, 5.0e-4 (YAML reads 5e-4 as text)")
 

@@ -24,6 +24,11 @@ ALLOWED = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
 }
+IMAGE_AXES = 4  # of a convolution's weights; placeholders of pooling layers have two
+BROKEN = (  # what unpickling damaged bytes into numpy arrays has been seen to raise
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError),
+    *(MemoryError, OverflowError, SystemError, RuntimeError),
+)
 
 
 class _Unpickler(pickle.Unpickler):
@@ -40,21 +45,16 @@ def _layers(path: Path) -> list[tuple[np.ndarray, ...]]:
     try:
         with path.open("rb") as handle:
             raw = _Unpickler(handle, encoding="latin1").load()
+        if isinstance(raw, list):
+            found = [tuple(np.asarray(part) for part in layer) for layer in raw]
+            return [layer for layer in found if layer[0].ndim == IMAGE_AXES]
     except IrpipeError as error:
         raise IrpipeError(f"{path}: {error}") from error
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-    ) as error:
-        raise IrpipeError(f"{path}: not a readable pickle ({error}); fetch it again") from error
-    if not isinstance(raw, list) or not all(isinstance(layer, tuple | list) for layer in raw):
-        raise IrpipeError(f"{path}: expected a list of (weights, bias) pairs; found {type(raw).__name__}")
-    return [tuple(np.asarray(part) for part in layer) for layer in raw if np.asarray(layer[0]).ndim == 4]
+    except BROKEN as error:
+        raise IrpipeError(
+            f"{path}: not a readable network ({type(error).__name__}: {error}); fetch it again"
+        ) from error
+    raise IrpipeError(f"{path}: expected a list of (weights, bias) pairs; found {type(raw).__name__}")
 
 
 def convert(path: Path, dataset: str, data: dict[str, Any], model: str, method: str) -> Checkpoint:

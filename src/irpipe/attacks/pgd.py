@@ -39,6 +39,6 @@ def attack(
         path = ascend(start, loss, sign_steps(centre, radii, step_size), max(steps), case.label)
         yield from ((done, images) for done, images in enumerate(path, 1) if done in steps)
     else:
-        for count in sorted(steps):
+        for count in sorted(set(steps)):
             *_, last = ascend(start, loss, sign_steps(centre, radii, relative * radii / count), count, case.label)
             yield count, last

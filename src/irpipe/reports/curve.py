@@ -105,8 +105,7 @@ def _dress(panel: Axes, members: list[Result], over: str) -> None:
         panel.set_xlabel("steps")
         return
     radii = sorted({float(eps) for result in members for eps in result.arrays["eps"]})
-    if any("/" in eps_label(eps) for eps in radii):
-        panel.set_xticks(radii, [eps_label(eps) for eps in radii])
+    panel.set_xticks(radii, [eps_label(eps) for eps in radii])
     panel.set_xlabel("radius ε (\N{SCRIPT SMALL L}∞, pixel range [0, 1])")
 
 
