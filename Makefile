@@ -17,8 +17,7 @@ check: .venv/ready
 	snakefmt --check workflow Snakefile
 	mypy
 	snakemake --lint
-	irpipe check --config config/config.yaml
-	irpipe check --config config/released.yaml
+	for config in config/*.yaml; do irpipe check --config $$config || exit; done
 
 fix: .venv/ready
 	ruff check --fix .
