@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is loaded
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
