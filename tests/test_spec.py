@@ -197,16 +197,16 @@ def test_shipped_configs_are_well(path: Path) -> None:
     assert all(set(entry) >= {"kind"} for section in config.CATEGORIES for entry in checked[section].values())
 
 
-def test_shipped_configs_agree_on_every_entry_that_can_be_looked_up() -> None:
-    """`irpipe evaluate --attack pgd` without --config takes the first config that has the name."""
-    assert {path.stem for path in CONFIGS} >= {"config", "released"}
-    seen: dict[tuple[str, str], object] = {}
-    for path in CONFIGS:
-        checked = config.check(config.read(path), str(path))
-        for section in (*config.CATEGORIES, "recipes"):
-            for name in checked[section]:
-                entry = checked[section][name]
-                assert seen.setdefault((section, name), entry) == entry, f"{path}: {section}.{name}"
+def test_lookup_refuses_a_name_that_two_configs_use_differently(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, steps in (("one", 3), ("two", 3), ("three", 4)):
+        (tmp_path / f"{name}.yaml").write_text(f"attacks: {{pgd: {{kind: pgd, steps: {steps}}}}}")
+    monkeypatch.setattr(config, "SHIPPED", tmp_path)
+    with refused(r"attacks\.pgd differs between .*one\.yaml and .*three\.yaml.*; say which with --config"):
+        config.lookup("attacks", "pgd", None)
+    (tmp_path / "three.yaml").unlink()
+    assert config.lookup("attacks", "pgd", None)["steps"] == [3]
 
 
 def test_lookup_names_the_nearest(tmp_path: Path) -> None:
@@ -297,3 +297,12 @@ def test_each_result_depends_on_its_own_method_or_attack_only() -> None:
     assert codehash.of_training("mnist", "standard") != training["standard"]
     parts = {codehash.of_evaluation("mnist", "pgd"), codehash.of_import("mnist"), codehash.of_data("mnist")}
     assert len(parts) == 3
+
+
+def test_every_name_of_the_shipped_configs_can_be_looked_up() -> None:
+    """No two of them differ in a name, so that `irpipe evaluate --attack pgd` works without --config."""
+    for path in CONFIGS:
+        checked = config.check(config.read(path), str(path))
+        for section in (*config.CATEGORIES, "recipes"):
+            for name, entry in checked[section].items():
+                assert config.lookup(section, name, None) == entry

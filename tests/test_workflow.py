@@ -51,9 +51,9 @@ class Project:
             command, cwd=self.folder, env=os.environ | source, capture_output=True, text=True, check=False
         )
 
-    def jobs(self) -> Counter[str]:
+    def jobs(self, *options: str) -> Counter[str]:
         """Jobs of a dry run by rule, without the targets that only collect."""
-        run = self.snakemake("--dry-run")
+        run = self.snakemake("--dry-run", *options)
         assert run.returncode == 0, run.stderr + run.stdout
         lines = (run.stdout + run.stderr).splitlines()
         rules = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
@@ -67,7 +67,7 @@ class Project:
 
 
 def copied(target: Path) -> Project:
-    for part in ("src", "workflow", "config"):
+    for part in ("src", "workflow", "config", "profiles"):
         shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("Snakefile", "environment.yml"):
         shutil.copy(ROOT / file, target / file)
@@ -96,10 +96,12 @@ def test_makes_all_formats_and_prints_where(project: Project) -> None:
     assert (project.folder / "results/figures/figure_radius.png").read_bytes().startswith(b"\x89PNG")
     run = project.snakemake("--forcerun", "table")
     assert "results/tables/table_steps.html" in run.stdout
+    assert "gpu=1" in run.stdout + run.stderr  # the default profile was read: one computing job at a time
 
 
 def test_second_run_does_nothing(project: Project) -> None:
     assert project.jobs() == {}
+    assert project.jobs("--config", "data=/elsewhere", "seeds=1") == {}  # where data lie decides no number
 
 
 def test_comment_and_docstring_do_nothing(project: Project) -> None:

@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--data", type=Path, metavar="FOLDER", help="folder of the data sets (else IRPIPE_DATA, else data)"
     )
-    made.add_argument("--splits", nargs="+", choices=["train", "test"], default=["test"])
+    made.add_argument("--split", choices=["train", "test"], default="test")
     made.add_argument("--download", action="store_true", help="fetch what is missing")
     made.add_argument("--output", type=Path, required=True, metavar="FILE.json")
 

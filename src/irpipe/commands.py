@@ -37,6 +37,13 @@ def _checked(code: str, options: argparse.Namespace) -> str:
     return code
 
 
+def _network(path: Path) -> None:
+    """Refuse a place for a network that cannot be written, or that its own log would overwrite."""
+    if path.suffix != ".safetensors":
+        raise IrpipeError(f"--output {path}: networks are written as NAME.safetensors")
+    io.writable(path)
+
+
 def check_command(options: argparse.Namespace) -> None:
     """`irpipe check`: check a config and count what it makes."""
     path = options.config or config.SHIPPED / "config.yaml"
@@ -46,26 +53,25 @@ def check_command(options: argparse.Namespace) -> None:
 
 
 def data_command(options: argparse.Namespace) -> None:
-    """`irpipe data`: read the splits of a data set, fetching them if allowed, and record their hashes."""
+    """`irpipe data`: read a split of a data set, fetching it if allowed, and record its hash."""
     name, spec = _entry("datasets", options.dataset, options)
     _checked(codehash.of_data(spec["kind"]), options)
     from irpipe.data import data_root, load
 
-    root, record = data_root(options.data), {"dataset": name, "data": spec}
-    for split in options.splits:
-        images = load(spec, root, split, options.download)
-        record[split] = {"images": len(images), "sha256": images.sha256()}
-        print(f"{name}: {len(images)} {split} images in {root}")
+    root = data_root(options.data)
+    images = load(spec, root, options.split, options.download)
+    record = {"dataset": name, "data": spec, "split": options.split, "images": len(images), "sha256": images.sha256()}
     with io.replacing(options.output) as beside:
         beside.write_text(json.dumps(record, indent=1) + "\n")
-    print(options.output)
+    print(f"{name}: {len(images)} {options.split} images in {root}\n{options.output}")
 
 
 def import_command(options: argparse.Namespace) -> None:
     """`irpipe import`: a released pickle becomes a checkpoint."""
     name, spec = _entry("datasets", options.dataset, options)
+    config.check_name(options.method, "--method")
     _checked(codehash.of_import(spec["kind"]), options)
-    io.writable(options.output)
+    _network(options.output)
     from irpipe.released import convert
 
     io.write_checkpoint(options.output, convert(options.network, name, spec, options.model, options.method))
@@ -77,9 +83,9 @@ def train_command(options: argparse.Namespace) -> None:
     dataset, data = _entry("datasets", options.dataset, options)
     method, spec = _entry("methods", options.method, options)
     _, recipe = _entry("recipes", options.recipe, options)
-    io.writable(options.output)
-    if options.run < 0:
-        raise IrpipeError(f"--run {options.run}: count networks from 0")
+    _network(options.output)
+    if not 0 <= options.run < 2**32 - recipe["seed"]:
+        raise IrpipeError(f"--run {options.run}: count networks from 0; seed and run together stay below 2**32")
     code = _checked(codehash.of_training(data["kind"], spec["kind"]), options)
     from irpipe.data import data_root
     from irpipe.hardware import device
@@ -87,13 +93,16 @@ def train_command(options: argparse.Namespace) -> None:
 
     plan = Plan(dataset, data, options.model, method, spec, recipe, options.run, code)
     states = options.state or options.output.parent / ".state"
-    checkpoint, log = train(plan, data_root(options.data), device(options.device), states)
-    io.write_checkpoint(options.output, checkpoint)
     path = options.output.with_suffix(".csv")
-    about = {key: checkpoint.metadata[key] for key in ("dataset", "model", "method", "run", "code")}
-    io.write_log(path, about | {"device": checkpoint.metadata["versions"]["device"]}, log)
-    print(f"held-out accuracy {log[-1]['clean_accuracy']:.3f}, attacked {log[-1]['attacked_accuracy']:.3f}")
-    print(f"{options.output}\n{path}")
+
+    def save(checkpoint: io.Checkpoint, log: list[dict[str, float]]) -> None:
+        about = {key: checkpoint.metadata[key] for key in ("dataset", "model", "method", "run", "code")}
+        io.write_log(path, about | {"device": checkpoint.metadata["versions"]["device"]}, log)
+        io.write_checkpoint(options.output, checkpoint)
+        print(f"held-out accuracy {log[-1]['clean_accuracy']:.3f}, attacked {log[-1]['attacked_accuracy']:.3f}")
+        print(f"{options.output}\n{path}")
+
+    train(plan, data_root(options.data), device(options.device), states, save)
 
 
 def evaluate_command(options: argparse.Namespace) -> None:

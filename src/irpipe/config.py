@@ -4,6 +4,7 @@ A config names data sets, methods, recipes, attacks, tables and figures, and lis
 config replaces another, they never merge. The Snakefile and the command line both come through here.
 """
 
+import json
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from pydantic import Field, ValidationError
 
 from irpipe.errors import IrpipeError
-from irpipe.quantities import Count, Index, Positive, Radius, Schedule
+from irpipe.quantities import Count, Folder, Index, Positive, Radius, Schedule, Switch
 from irpipe.spec import Strict, explain, resolve, unknown
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
@@ -55,9 +56,9 @@ class Networks(Strict):
 class Config(Strict):
     """A whole config, as written."""
 
-    data: str = "data"
-    released: str = "released"
-    download: bool = False
+    data: Folder | None = None  # none: the environment's IRPIPE_DATA, else data
+    released: Folder | None = None  # none: the environment's IRPIPE_RELEASED, else released
+    download: Switch = False
     seeds: Index = 1
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]] = {}
@@ -163,14 +164,19 @@ def resolved(section: str, entry: object, where: str) -> dict[str, Any]:
 def lookup(section: str, name: str, path: Path | None) -> dict[str, Any]:
     """The resolved entry `name` of a section: from the config at `path`, else from the configs the project ships.
 
-    The shipped configs agree wherever they share a name (a test holds them to it). Raises IrpipeError if none has it.
+    Raises IrpipeError if none has it, or if two of the shipped ones differ in it.
     """
     known: set[str] = set()
+    found: dict[str, dict[str, Any]] = {}
     for file in [path] if path else sorted(SHIPPED.glob("*.yaml")):
         entries = read(file).get(section) or {}
         if not isinstance(entries, dict):
             raise IrpipeError(f"{file}: {section}: expected a mapping of names; found {entries!r}")
         if name in entries:
-            return resolved(section, entries[name], f"{file}: {section}.{name}")
+            found[str(file)] = resolved(section, entries[name], f"{file}: {section}.{name}")
         known |= set(entries)
+    if len({json.dumps(entry, sort_keys=True) for entry in found.values()}) > 1:
+        raise IrpipeError(f"{section}.{name} differs between {' and '.join(found)}; say which with --config")
+    if found:
+        return next(iter(found.values()))
     raise IrpipeError(f"{path or SHIPPED}: {section}: {unknown(section.removesuffix('s'), name, sorted(known))}")

@@ -89,7 +89,7 @@ def _read(path: Path, what: str, reader: Callable[[Path], Any]) -> Any:
         return reader(path)
     except (
         OSError,
-        KeyError,
+        LookupError,
         ValueError,
         RuntimeError,
         TypeError,
@@ -174,6 +174,8 @@ def read_log(path: Path) -> Result:
 def _load_log(path: Path) -> Result:
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
+    if not lines:
+        raise ValueError("no line of an epoch")
     about = {key: lines[0][key] for key in LOG_KEYS}
     columns = {key: np.array([float(line[key]) for line in lines]) for key in lines[0] if key not in about}
     return Result(about | {"attack": "training", "kind": f"training of {about['method']}"}, columns)

@@ -136,19 +136,17 @@ def wresnet(channels: int, classes: int) -> Network:
     """WResnet: a convolution and 15 residual blocks of 16, 32 and 64 filters, no normalisation (C.1, T12)."""
     widths = [16] * 6 + [32] * 5 + [64] * 5
     blocks = [_Block(a, b, 2 if b > a else 1) for a, b in itertools.pairwise(widths)]
-    return Network(nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1), *blocks), None, 64, classes)
+    network = Network(nn.Sequential(nn.Conv2d(channels, 16, 3, padding=1), *blocks), None, 64, classes)
+    # channels last: a quarter faster on a CPU here; not for Pool, where its rounding moves more published cells
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub
 
 
 MODELS = {"small": small, "pool": pool, "wresnet": wresnet}
 
 
 def build(model: str, shape: Sequence[int], classes: int) -> Network:
-    """A network of a named model for images of `shape` (C, H, W), weights not yet set.
-
-    Its convolutions run channels-last, on a CPU a tenth to a third faster than the default.
-    """
-    network = MODELS[model](shape[0], classes)
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub
+    """A network of a named model for images of `shape` (C, H, W), weights not yet set."""
+    return MODELS[model](shape[0], classes)
 
 
 def from_tensors(model: str, shape: Sequence[int], classes: int, tensors: dict[str, Tensor], where: str) -> Network:

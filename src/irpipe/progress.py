@@ -17,8 +17,11 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Advance]:
-    """Show `label` with `total` steps on standard error; yields the function that advances it. No label: silent."""
+def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
+    """Show `label` on standard error with `total` steps, `done` of them before; yields the function that advances it.
+
+    No label: silent.
+    """
     if not label:
         yield lambda steps=1, note="": None
     elif sys.stderr.isatty():
@@ -27,14 +30,14 @@ def progress(label: str, total: int) -> Iterator[Advance]:
 
         columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
         with Progress(*columns, TextColumn("{task.fields[note]}"), console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=total, note="")
+            task = bar.add_task(label, total=total, completed=done, note="")
             yield lambda steps=1, note="": bar.update(task, advance=steps, **({"note": note} if note else {}))
     else:
-        yield _lines(label, total)
+        yield _lines(label, total, done)
 
 
-def _lines(label: str, total: int) -> Advance:
-    done, last_note, start = 0, "", time.monotonic()
+def _lines(label: str, total: int, before: int) -> Advance:
+    done, last_note, start = before, "", time.monotonic()
     spoken = start - PAUSE
 
     def advance(steps: int = 1, note: str = "") -> None:
@@ -42,7 +45,7 @@ def _lines(label: str, total: int) -> Advance:
         done, last_note, now = done + steps, note or last_note, time.monotonic()
         if done < total and now - spoken < PAUSE:
             return
-        spoken, left = now, (now - start) * (total - done) / max(done, 1)
+        spoken, left = now, (now - start) * (total - done) / max(done - before, 1)
         print(f"{label}: {done}/{total}, {left:.0f} s left {last_note}".rstrip(), file=sys.stderr, flush=True)
 
     return advance

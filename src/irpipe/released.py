@@ -73,13 +73,15 @@ def convert(path: Path, dataset: str, data: dict[str, Any], model: str, method: 
     ]
     if len(convolutions) != len(names) or len(head) != 1 or any(len(layer) != 2 for layer in convolutions):
         raise IrpipeError(f"{path}: has {len(convolutions)} convolutions; model {model} has {len(names)}, then a head")
-    tensors = {"head": _tensor(head[0][0, 0].T)}
+    tensors = {"head": _tensor(head[0][0, 0].T, path)}
     for name, (weight, bias) in zip(names, convolutions, strict=True):
-        tensors |= {f"{name}.weight": _tensor(weight.transpose(3, 2, 0, 1)), f"{name}.bias": _tensor(bias)}
+        tensors |= {f"{name}.weight": _tensor(weight.transpose(3, 2, 0, 1), path), f"{name}.bias": _tensor(bias, path)}
     from_tensors(model, shape, classes, tensors, str(path))
     metadata = {"dataset": dataset, "data": data, "model": model, "method": method, "run": "released"}
     return Checkpoint(metadata | {"source": SOURCE, "file": path.name, "file_sha256": file_sha256(path)}, tensors)
 
 
-def _tensor(array: np.ndarray) -> Tensor:
+def _tensor(array: np.ndarray, path: Path) -> Tensor:
+    if array.dtype.kind != "f" or not np.isfinite(array).all():
+        raise IrpipeError(f"{path}: holds {array.dtype} that are not all finite real numbers; fetch it again")
     return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

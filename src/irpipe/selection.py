@@ -78,15 +78,16 @@ def _order(result: Result) -> tuple[object, ...]:
 
 def _refuse_mixed(results: list[Result], report: str) -> None:
     seen: set[str] = set()
-    first: dict[tuple[str, str], Result] = {}
+    first: dict[tuple[str, str, str], Result] = {}
     for result in results:
         if name(result) in seen:
             raise IrpipeError(f"{report}: two results of {name(result)}; give each one once")
         seen.add(name(result))
-        other = first.setdefault((result.attrs["kind"], result.attrs["dataset"]), result)
-        if other.attrs["code"] != result.attrs["code"]:
-            first_code, code = (f"{name(one)} is from code {one.attrs['code']}" for one in (other, result))
-            raise IrpipeError(f"{report}: {first_code}, but {code}; evaluate both again with the same code")
+        other = first.setdefault((result.attrs["kind"], result.attrs["attack"], result.attrs["dataset"]), result)
+        for key, what in (("code", "code"), ("data_sha256", "data"), ("spec", "options")):
+            if other.attrs.get(key) != result.attrs.get(key):
+                theirs, ours = (f"{name(one)} is from {what} {one.attrs.get(key)}" for one in (other, result))
+                raise IrpipeError(f"{report}: {theirs}, but {ours}; evaluate both again with the same {what}")
 
 
 def rate(result: Result, eps: float, steps: int) -> Rate | None:

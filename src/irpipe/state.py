@@ -8,7 +8,6 @@ import fcntl
 import hashlib
 import json
 import os
-import shutil
 import signal
 import time
 from dataclasses import asdict
@@ -54,7 +53,11 @@ class State:
             ) from error
         self.previous = signal.signal(signal.SIGTERM, self._stop)
         if self.path.exists():
-            restore(self.trainer, read_checkpoint(self.path))
+            try:
+                restore(self.trainer, read_checkpoint(self.path))
+            except IrpipeError as error:
+                self.lock.close()
+                raise IrpipeError(f"{error}; or remove it, to train from the start") from error
         return self
 
     def __exit__(
@@ -62,7 +65,7 @@ class State:
     ) -> None:
         signal.signal(signal.SIGTERM, self.previous)
         if kind is None:
-            shutil.rmtree(self.folder)
+            self.path.unlink(missing_ok=True)  # the lock file stays: removing it would let two hold "the" lock
         self.lock.close()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:

@@ -113,7 +113,11 @@ class Trainer:
         return last.float()
 
     def step(self) -> float:
-        """Take one step and return its loss; raises FloatingPointError, weights as they were, when that diverges."""
+        """Take one step and return its loss.
+
+        Raises FloatingPointError when loss or gradients diverge, with weights and generator as they were before.
+        """
+        generator, order = self.rng.get_state(), self.position.order
         number, batch = self.position.step % self.epoch_steps, self.recipe["batch"]
         if number == 0:
             self.position.order = self.rng.permutation(len(self.training))
@@ -123,11 +127,13 @@ class Trainer:
         radius = self.scheduled("ramp") * self.radius
         attacked = objective.attacked and radius > 0
         loss = objective.loss(self.perturbed(images, labels, radius) if attacked else images)
-        value = float(loss.detach())
-        if not abs(value) < DIVERGED:
-            raise FloatingPointError(f"method {self.plan.method}: loss is {value} at step {self.position.step}")
         names, weights = zip(*self.network.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
+        value = float(loss.detach())
+        if not (abs(value) < DIVERGED and all(bool(gradient.isfinite().all()) for gradient in gradients)):
+            self.rng.set_state(generator)
+            self.position.order = order
+            raise FloatingPointError(f"method {self.plan.method}: loss is {value} at step {self.position.step}")
         self.adam.step(dict(zip(names, gradients, strict=True)), self.scheduled("rate"))
         return value
 
@@ -172,16 +178,18 @@ class Trainer:
         return Checkpoint(about, {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()})
 
 
-def train(plan: Plan, data: Path, where: torch.device, states: Path) -> tuple[Checkpoint, list[dict[str, float]]]:
-    """Train the network of `plan` on the data sets in `data`; returns it and its log, a line per epoch.
+Save = Callable[[Checkpoint, list[dict[str, float]]], None]
 
-    The state is kept in a folder below `states` while training goes on, so that a killed run goes on where it was.
+
+def train(plan: Plan, data: Path, where: torch.device, states: Path, save: Save) -> None:
+    """Train the network of `plan` on the data sets in `data` and give it, with its log of a line an epoch, to `save`.
+
+    The state is kept in a folder below `states` until `save` has returned, so that a killed run goes on where it was.
     Raises IrpipeError for bad input, for a loss that diverges, and if another process trains the same network.
     """
     trainer = Trainer(plan, data, where)
     label = f"train {plan.dataset}/{plan.model}/{plan.method}/seed{plan.run}"
-    with State(states, trainer) as state, progress(label, trainer.steps) as advance:
-        advance(trainer.position.step)
+    with State(states, trainer) as state, progress(label, trainer.steps, trainer.position.step) as advance:
         while trainer.position.step < trainer.steps:
             begin = time.monotonic()
             try:
@@ -194,4 +202,4 @@ def train(plan: Plan, data: Path, where: torch.device, states: Path) -> tuple[Ch
             note = trainer.close_epoch() if trainer.position.step % trainer.epoch_steps == 0 else ""
             advance(1, note)
             state.keep()
-    return trainer.checkpoint(), trainer.log
+        save(trainer.checkpoint(), trainer.log)

@@ -10,20 +10,25 @@ from irpipe.errors import IrpipeError
 
 try:
     CONFIG = configs.check(config)
+    NETWORKS = {run: made for made in CONFIG["networks"] for run in configs.runs(made)}
+    # folders reach the commands by the environment: where data lie decides no number, so moving them reruns nothing
+    for variable, key in (("IRPIPE_DATA", "data"), ("IRPIPE_RELEASED", "released")):
+        folder = CONFIG[key] or os.environ.get(variable) or key
+        CONFIG[key] = os.path.abspath(os.path.expanduser(folder))
+        os.environ[variable] = CONFIG[key]
+    for run, made in NETWORKS.items():
+        if run[3] == "released":
+            path = os.path.join(CONFIG["released"], made["released"][run[2]])
+            if not os.path.isfile(path):
+                raise IrpipeError(
+                    f"{path}: no such file; the config wants it as {'/'.join(run)}"
+                )
 except IrpipeError as error:
     print(f"irpipe: error: {error}", file=sys.stderr, flush=True)
     os._exit(
         2
     )  # before any job; sys.exit would add Snakemake's traceback to the one line
 
-DATA = os.environ.get("IRPIPE_DATA") or CONFIG["data"]
-RELEASED = os.environ.get("IRPIPE_RELEASED") or CONFIG["released"]
-NETWORKS = {run: entry for entry in CONFIG["networks"] for run in configs.runs(entry)}
-RESULTS = [
-    f"results/{'/'.join(run)}/{attack}.h5"
-    for run, entry in NETWORKS.items()
-    for attack in entry["attacks"]
-]
 LOGS = [
     f"results/{'/'.join(run)}/network.csv" for run in NETWORKS if run[3] != "released"
 ]
@@ -53,17 +58,19 @@ def kind(section, name):
     return CONFIG[section][name]["kind"]
 
 
-def recipe(wildcards):
-    """The name of the recipe that trains this network."""
-    return NETWORKS[
-        wildcards.dataset, wildcards.model, wildcards.method, f"seed{wildcards.k}"
-    ]["recipe"]
+def network(wildcards, run):
+    """The `networks` entry that makes this network."""
+    return NETWORKS[wildcards.dataset, wildcards.model, wildcards.method, run]
 
 
-def splits(dataset):
-    """The splits of a data set that some network needs."""
-    trained = any(run[0] == dataset and run[3] != "released" for run in NETWORKS)
-    return "train test" if trained else "test"
+def results(section, name):
+    """The results that a table or figure shows: those of its attack, of every network."""
+    attack = CONFIG[section][name].get("attack")
+    return [
+        f"results/{'/'.join(run)}/{attack}.h5"
+        for run, made in NETWORKS.items()
+        if attack in made["attacks"]
+    ]
 
 
 wildcard_constraints:
@@ -72,6 +79,7 @@ wildcard_constraints:
     method=either({run[2] for run in NETWORKS}),
     run=either({run[3] for run in NETWORKS}),
     k=r"\d+",
+    split="train|test",
     attack=either(CONFIG["attacks"]),
     table=either(CONFIG["tables"]),
     figure=either(CONFIG["figures"]),

@@ -4,7 +4,7 @@
 rule evaluate:
     """Attack a network at all radii and step counts at once."""
     input:
-        data="results/data/{dataset}.json",
+        data="results/data/{dataset}.test.json",
         network="results/{dataset}/{model}/{method}/{run}/network.safetensors",
     output:
         "results/{dataset}/{model}/{method}/{run}/{attack}.h5",
@@ -24,7 +24,6 @@ rule evaluate:
         code=lambda w: codehash.of_evaluation(
             kind("datasets", w.dataset), kind("attacks", w.attack)
         ),
-        data=DATA,
     shell:
-        "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q} --data {params.data:q}"
+        "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q}"
         " --code {params.code} --output {output:q} > {log:q} 2>&1"

@@ -4,7 +4,7 @@
 rule table:
     """A table as CSV, Markdown, LaTeX and HTML."""
     input:
-        RESULTS,
+        lambda w: results("tables", w.table),
     output:
         multiext("results/tables/table_{table}", ".csv", ".md", ".tex", ".html"),
     log:
@@ -24,7 +24,7 @@ rule table:
 rule figure:
     """A figure as PNG and SVG."""
     input:
-        RESULTS,
+        lambda w: results("figures", w.figure),
         LOGS,
     output:
         multiext("results/figures/figure_{figure}", ".png", ".svg"),

@@ -1,14 +1,19 @@
 """Networks. Inputs: data sets, released networks. Outputs: checkpoints, training logs."""
 
 
+envvars:
+    "IRPIPE_DATA",
+    "IRPIPE_RELEASED",
+
+
 rule data:
-    """Check that a data set is complete (or fetch it, if the config allows) and record its hash."""
+    """Check that a split of a data set is complete (or fetch it, if the config allows) and record its hash."""
     output:
-        "results/data/{dataset}.json",
+        "results/data/{dataset}.{split}.json",
     log:
-        "results/logs/data/{dataset}.log",
+        "results/logs/data/{dataset}.{split}.log",
     benchmark:
-        "results/benchmarks/data/{dataset}.tsv"
+        "results/benchmarks/data/{dataset}.{split}.tsv"
     conda:
         "../../environment.yml"
     resources:
@@ -16,22 +21,15 @@ rule data:
         runtime=30,
     params:
         dataset=lambda w: given("datasets", w.dataset),
-        splits=lambda w: splits(w.dataset),
-        download="--download" if CONFIG["download"] else "",
         code=lambda w: codehash.of_data(kind("datasets", w.dataset)),
-        data=DATA,
+        download=lambda w: "--download" if CONFIG["download"] else "",
     shell:
-        "irpipe data --dataset {params.dataset:q} --splits {params.splits} --data {params.data:q} {params.download}"
+        "irpipe data --dataset {params.dataset:q} --split {wildcards.split} {params.download}"
         " --code {params.code} --output {output:q} > {log:q} 2>&1"
 
 
 rule released:
     """Turn a released network into a checkpoint."""
-    input:
-        lambda w: os.path.join(
-            RELEASED,
-            NETWORKS[w.dataset, w.model, w.method, "released"]["released"][w.method],
-        ),
     output:
         "results/{dataset}/{model}/{method}/released/network.safetensors",
     log:
@@ -45,16 +43,18 @@ rule released:
         runtime=10,
     params:
         dataset=lambda w: given("datasets", w.dataset),
+        file=lambda w: network(w, "released")["released"][w.method],
         code=lambda w: codehash.of_import(kind("datasets", w.dataset)),
     shell:
-        "irpipe import {input:q} --dataset {params.dataset:q} --model {wildcards.model} --method {wildcards.method}"
+        'irpipe import "$IRPIPE_RELEASED"/{params.file:q} --dataset {params.dataset:q}'
+        " --model {wildcards.model} --method {wildcards.method}"
         " --code {params.code} --output {output:q} > {log:q} 2>&1"
 
 
 rule train:
     """Train a network from scratch; a killed job goes on from its saved state."""
     input:
-        "results/data/{dataset}.json",
+        "results/data/{dataset}.train.json",
     output:
         network="results/{dataset}/{model}/{method}/seed{k}/network.safetensors",
         log="results/{dataset}/{model}/{method}/seed{k}/network.csv",
@@ -72,12 +72,11 @@ rule train:
     params:
         dataset=lambda w: given("datasets", w.dataset),
         method=lambda w: given("methods", w.method),
-        recipe=lambda w: given("recipes", recipe(w)),
+        recipe=lambda w: given("recipes", network(w, f"seed{w.k}")["recipe"]),
         code=lambda w: codehash.of_training(
             kind("datasets", w.dataset), kind("methods", w.method)
         ),
-        data=DATA,
     shell:
         "irpipe train --dataset {params.dataset:q} --model {wildcards.model} --method {params.method:q}"
-        " --recipe {params.recipe:q} --run {wildcards.k} --data {params.data:q} --state results/state"
+        " --recipe {params.recipe:q} --run {wildcards.k} --state results/state"
         " --code {params.code} --output {output.network:q} > {log:q} 2>&1"
