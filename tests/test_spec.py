@@ -297,12 +297,3 @@ def test_each_result_depends_on_its_own_method_or_attack_only() -> None:
     assert codehash.of_training("mnist", "standard") != training["standard"]
     parts = {codehash.of_evaluation("mnist", "pgd"), codehash.of_import("mnist"), codehash.of_data("mnist")}
     assert len(parts) == 3
-
-
-def test_every_name_of_the_shipped_configs_can_be_looked_up() -> None:
-    """No two of them differ in a name, so that `irpipe evaluate --attack pgd` works without --config."""
-    for path in CONFIGS:
-        checked = config.check(config.read(path), str(path))
-        for section in (*config.CATEGORIES, "recipes"):
-            for name, entry in checked[section].items():
-                assert config.lookup(section, name, None) == entry
