@@ -6,9 +6,9 @@ Bad input ends in one line on standard error and exit code 2; nothing is written
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import irpipe
 from irpipe import commands
@@ -22,78 +22,94 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
+def _named(made: argparse.ArgumentParser, *names: str) -> None:
+    for name in names:
+        made.add_argument(f"--{name}", required=True, metavar="NAME", help=ENTRY)
+
+
+def _data(made: argparse.ArgumentParser) -> None:
+    text = "folder of the data sets (else IRPIPE_DATA, else data)"
+    made.add_argument("--data", type=Path, metavar="FOLDER", help=text)
+
+
+def _device(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+
+
+def _model(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
+
+
+def _output(made: argparse.ArgumentParser, shown: str, text: str | None = None) -> None:
+    made.add_argument("--output", type=Path, required=True, metavar=shown, help=text)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="irpipe", description=irpipe.__doc__)
     parser.add_argument("--version", action="version", version=irpipe.__version__)
     sub = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-
-    def command(name: str, text: str, **options: Any) -> argparse.ArgumentParser:
-        made: argparse.ArgumentParser = sub.add_parser(name, help=text, description=text, **options)
+    for name, (text, add) in COMMANDS.items():
+        made = sub.add_parser(name, help=text, description=text)
         made.set_defaults(call=getattr(commands, f"{name}_command"))
         made.add_argument("--config", type=Path, help="look names up in this config instead of those in config/")
         if name != "check":
             made.add_argument("--code", help="refuse to run unless the code has this hash (the workflow sets it)")
-        return made
+        add(made)
+    return parser
 
-    def named(made: argparse.ArgumentParser, *names: str) -> None:
-        for name in names:
-            made.add_argument(f"--{name}", required=True, metavar="NAME", help=ENTRY)
 
-    def computing(made: argparse.ArgumentParser) -> None:
-        made.add_argument(
-            "--data",
-            type=Path,
-            metavar="FOLDER",
-            help="folder of the data sets (else IRPIPE_DATA, else data)",
-        )
-        made.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-
-    made = command("check", "Check a config: every name, kind, key and number.")
-
-    made = command("data", "Check that a data set is complete, or fetch it; record its hash.")
-    named(made, "dataset")
-    made.add_argument(
-        "--data", type=Path, metavar="FOLDER", help="folder of the data sets (else IRPIPE_DATA, else data)"
-    )
+def _add_data(made: argparse.ArgumentParser) -> None:
+    _named(made, "dataset")
+    _data(made)
     made.add_argument("--split", choices=["train", "test"], default="test")
     made.add_argument("--download", action="store_true", help="fetch what is missing")
-    made.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+    _output(made, "FILE.json")
 
-    made = command("import", "Turn a released network (.pkl) into a checkpoint.")
+
+def _add_import(made: argparse.ArgumentParser) -> None:
     made.add_argument("network", type=Path, metavar="NET.pkl")
-    named(made, "dataset")
-    made.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
+    _named(made, "dataset")
+    _model(made)
     made.add_argument("--method", required=True, metavar="NAME", help="the method that trained it")
-    made.add_argument("--output", type=Path, required=True, metavar="NET.safetensors")
+    _output(made, "NET.safetensors")
 
-    made = command("train", "Train a network from scratch by a named recipe; resumes where it was interrupted.")
-    named(made, "dataset", "method", "recipe")
-    made.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
-    made.add_argument(
-        "--run", type=int, default=0, metavar="K", help="K-th network of this kind: seed of the recipe + K"
-    )
-    computing(made)
-    made.add_argument(
-        "--state",
-        type=Path,
-        metavar="FOLDER",
-        help="where interrupted trainings wait (else beside the output)",
-    )
-    made.add_argument("--output", type=Path, required=True, metavar="NET.safetensors", help="its log goes to NET.csv")
 
-    made = command("evaluate", "Attack a network; print accuracy per radius and step count.")
+def _add_train(made: argparse.ArgumentParser) -> None:
+    _named(made, "dataset", "method", "recipe")
+    _model(made)
+    made.add_argument("--run", type=int, default=0, metavar="K", help="K-th network of its kind: the recipe's seed + K")
+    _data(made)
+    _device(made)
+    text = "where interrupted trainings wait (else beside the output)"
+    made.add_argument("--state", type=Path, metavar="FOLDER", help=text)
+    _output(made, "NET.safetensors", "its log goes to NET.csv")
+
+
+def _add_evaluate(made: argparse.ArgumentParser) -> None:
     made.add_argument("--checkpoint", type=Path, required=True, metavar="NET.safetensors")
-    named(made, "attack")
-    computing(made)
-    made.add_argument("--output", type=Path, required=True, metavar="RESULT.h5")
+    _named(made, "attack")
+    _data(made)
+    _device(made)
+    _output(made, "RESULT.h5")
 
-    made = command("report", "Make a table or a figure from results and training logs.")
+
+def _add_report(made: argparse.ArgumentParser) -> None:
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", metavar="NAME", help=ENTRY)
     which.add_argument("--figure", metavar="NAME", help=ENTRY)
     made.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="results (.h5), training logs (.csv)")
-    made.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    return parser
+    _output(made, "FOLDER")
+
+
+Add = Callable[[argparse.ArgumentParser], None]
+COMMANDS: dict[str, tuple[str, Add]] = {
+    "check": ("Check a config: every name, kind, key and number.", lambda made: None),
+    "data": ("Check that a data set is complete, or fetch it; record its hash.", _add_data),
+    "import": ("Turn a released network (.pkl) into a checkpoint.", _add_import),
+    "train": ("Train a network from scratch by a named recipe; resumes where it was interrupted.", _add_train),
+    "evaluate": ("Attack a network; print accuracy per radius and step count.", _add_evaluate),
+    "report": ("Make a table or a figure from results and training logs.", _add_report),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
