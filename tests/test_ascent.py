@@ -1,6 +1,7 @@
 """Gradient ascent by hand, PGD against plain loops and torchattacks, and the evaluator's distrust of attacks."""
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 import irpipe.attacks.pgd
 from irpipe import evaluate
 from irpipe.ascent import Case, ascend, noise, sign_steps
+from irpipe.attacks import Outcome
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
 
@@ -116,7 +118,7 @@ def network() -> Network:
 def case(network: Network) -> Case:
     generator = torch.Generator().manual_seed(4)
     images, labels = torch.rand(6, *SHAPE, generator=generator), torch.randint(10, (6,), generator=generator)
-    return Case(network, Folded(network, SHAPE), images, labels, np.random.RandomState(11))
+    return Case(network, Folded(network, SHAPE), images, labels, np.arange(6), np.random.RandomState(11))
 
 
 def plain(case: Case, start: Tensor, eps: float, step: float, steps: int) -> Tensor:
@@ -138,7 +140,7 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 
 
 def test_pgd_equals_a_plain_loop_at_every_radius_and_step_count(case: Case) -> None:
-    found = list(irpipe.attacks.pgd.attack(case, eps=RADII, steps=[10, 1, 4]))
+    found = [outcome[:2] for outcome in irpipe.attacks.pgd.attack(case, eps=RADII, steps=[10, 1, 4])]
     assert [count for count, _ in found] == [1, 4, 10]
     for count, images in found:
         assert images.shape == (3, 6, *SHAPE)
@@ -151,19 +153,19 @@ def test_pgd_equals_a_plain_loop_at_every_radius_and_step_count(case: Case) -> N
 
 def test_pgd_equals_torchattacks(case: Case) -> None:
     theirs = torchattacks.PGD(case.network, eps=0.05, alpha=0.02, steps=7, random_start=False)
-    ((_, ours),) = irpipe.attacks.pgd.attack(case, eps=[0.05], steps=[7], step_size=0.02)
+    ((_, ours, *_),) = irpipe.attacks.pgd.attack(case, eps=[0.05], steps=[7], step_size=0.02)
     assert_near(ours[0], theirs(case.images, case.labels))
 
 
 def test_pgd_raises_the_loss(case: Case) -> None:
-    ((_, moved),) = irpipe.attacks.pgd.attack(case, eps=RADII, steps=[10])
+    ((_, moved, *_),) = irpipe.attacks.pgd.attack(case, eps=RADII, steps=[10])
     losses = [F.cross_entropy(case.network(images), case.labels).item() for images in (case.images, *moved)]
     assert losses == sorted(losses)
     assert losses[-1] > losses[0] + 0.01
 
 
 def test_relative_steps_make_a_trajectory_of_each_count(case: Case) -> None:
-    found = list(irpipe.attacks.pgd.attack(case, eps=RADII, steps=[5, 1], relative=2.5, step_size=9.0))
+    found = [outcome[:2] for outcome in irpipe.attacks.pgd.attack(case, eps=RADII, steps=[5, 1], relative=2.5, step_size=9.0)]
     assert [count for count, _ in found] == [1, 5]
     for count, images in found:
         for eps, ours in zip(RADII, images, strict=True):
@@ -173,19 +175,19 @@ def test_relative_steps_make_a_trajectory_of_each_count(case: Case) -> None:
 def test_random_start_is_uniform_within_each_radius(case: Case) -> None:
     drawn = np.random.RandomState(11).uniform(-1, 1, size=(6, 28, 28, 1)).transpose(0, 3, 1, 2)
     unit = torch.from_numpy(drawn).float()
-    fresh = Case(case.network, case.folded, case.images, case.labels, np.random.RandomState(11))
-    ((_, found),) = irpipe.attacks.pgd.attack(fresh, eps=RADII, steps=[1], step_size=1e-9, random_start=True)
+    fresh = Case(case.network, case.folded, case.images, case.labels, case.index, np.random.RandomState(11))
+    ((_, found, *_),) = irpipe.attacks.pgd.attack(fresh, eps=RADII, steps=[1], step_size=1e-9, random_start=True)
     expected = torch.stack([(case.images + eps * unit).clamp(0, 1) for eps in RADII])
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
-    again = Case(case.network, case.folded, case.images, case.labels, np.random.RandomState(11))
-    ((_, moved),) = irpipe.attacks.pgd.attack(again, eps=RADII, steps=[3], random_start=True)
+    again = Case(case.network, case.folded, case.images, case.labels, case.index, np.random.RandomState(11))
+    ((_, moved, *_),) = irpipe.attacks.pgd.attack(again, eps=RADII, steps=[3], random_start=True)
     for eps, start, ours in zip(RADII, expected, moved, strict=True):
         assert_near(ours, plain(case, start, eps, 0.01, 3))
 
 
 def test_float64_images_stay_float64(case: Case) -> None:
-    double = Case(case.network, case.folded, case.images.double(), case.labels, case.rng)
-    ((_, found),) = irpipe.attacks.pgd.attack(double, eps=[0.1], steps=[1], step_size=1e-12)
+    double = Case(case.network, case.folded, case.images.double(), case.labels, case.index, case.rng)
+    ((_, found, *_),) = irpipe.attacks.pgd.attack(double, eps=[0.1], steps=[1], step_size=1e-12)
     assert found.dtype == torch.float64
     assert (found[0] - double.images).abs().max().item() == pytest.approx(1e-12, rel=1e-3)
 
@@ -193,20 +195,25 @@ def test_float64_images_stay_float64(case: Case) -> None:
 # --- the evaluator ---------------------------------------------------------------------------------------
 
 
+def bounds(*radii: float) -> Tensor:
+    """The same bound for each of two images."""
+    return torch.tensor(radii)[:, None].expand(-1, 2)
+
+
 def test_measured_radius_of_each_image() -> None:
     images = torch.full((2, 1, 2, 2), 0.5)
     moved = images.repeat(3, 1, 1, 1, 1)
     moved[1, 0, 0, 1, 0], moved[2, 1, 0, 0, 0] = 0.4, 0.75
-    found = evaluate._checked(moved, images, [0.0, 0.1, 0.3], "mine")
+    found = evaluate._checked(moved, images, bounds(0, 0.1, 0.3), "mine")
     torch.testing.assert_close(found, torch.tensor([[0, 0], [0.1, 0], [0, 0.25]]))
 
 
 @pytest.mark.parametrize(
     ("index", "value", "message"),
     [
-        ((1, 0, 0, 0, 0), 0.601, r"went 0\.101000 far for the radii \[0\.0, 0\.1\]"),
+        ((1, 0, 0, 0, 0), 0.601, r"went 0\.101000 far where 0\.100000 is allowed"),
         ((1, 0, 0, 0, 0), 0.3, r"went 0\.200000 far"),
-        ((0, 1, 0, 1, 1), 0.51, r"went 0\.010000 far"),  # each radius has its own bound
+        ((0, 1, 0, 1, 1), 0.51, r"went 0\.010000 far where 0\.000000 is"),  # each radius has its own bound
         ((1, 0, 0, 0, 0), 1.001, r"gave pixels outside \[0, 1\]"),
         ((1, 0, 0, 0, 0), -0.001, r"gave pixels outside \[0, 1\]"),
         ((1, 0, 0, 0, 0), float("nan"), "gave images that are not finite"),
@@ -218,26 +225,28 @@ def test_evaluator_refuses_images_that_leave_their_set(index: tuple[int, ...], v
     moved = images.repeat(2, 1, 1, 1, 1)
     moved[index] = value
     with pytest.raises(RuntimeError, match=f"^attack mine: {message}"):
-        evaluate._checked(moved, images, [0.0, 0.1], "mine")
+        evaluate._checked(moved, images, bounds(0, 0.1), "mine")
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 2, 2), (1, 2, 1, 2, 2), (2, 2, 1, 2, 3)])
 def test_evaluator_refuses_other_shapes(shape: tuple[int, ...]) -> None:
-    with pytest.raises(RuntimeError, match=rf"^attack mine: gave \({shape[0]}, .* for 2 radii of \(2, 1, 2, 2\)"):
-        evaluate._checked(torch.full(shape, 0.5), torch.full((2, 1, 2, 2), 0.5), [0.0, 0.1], "mine")
+    with pytest.raises(
+        RuntimeError, match=rf"^attack mine: gave images of shape \({shape[0]}, .*, not \(2, 2, 1, 2, 2\)"
+    ):
+        evaluate._checked(torch.full(shape, 0.5), torch.full((2, 1, 2, 2), 0.5), bounds(0, 0.1), "mine")
 
 
 def test_evaluator_scores_by_the_plain_network(network: Network, case: Case) -> None:
     """An attack's images are scored as they are, radius 0 by the clean images, which no attack is shown."""
     asked: list[Any] = []
 
-    def attack(case: Case, *, eps: list[float], mine: int) -> Iterator[tuple[int, Tensor]]:
+    def attack(case: Case, *, eps: list[float], mine: int) -> Iterator[Outcome]:
         asked.append((eps, mine))
         for count in (2, 7):
-            yield count, torch.stack([(case.images + radius * count / 10).clamp(0, 1) for radius in eps])
+            yield Outcome(count, torch.stack([(case.images + radius * count / 10).clamp(0, 1) for radius in eps]))
 
     spec = {"kind": "mine", "images": 6, "seed": 0, "batch": 6, "eps": [0.1, 0.0, 0.2], "mine": 3}
-    found = evaluate._run(case, attack, spec)
+    found = evaluate._run(case, SimpleNamespace(attack=attack), spec)
     assert asked == [([0.1, 0.2], 3)]
     assert found["steps"].tolist() == [2, 7]
     for e, eps in enumerate([0.1, 0.0, 0.2]):

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from irpipe.ascent import Case
+from irpipe.attacks import Outcome
 from irpipe.errors import IrpipeError
 from irpipe.evaluate import _run
 from irpipe.io import Result, read_checkpoint, read_result, writable, write_result
@@ -65,8 +67,13 @@ def test_attacks_whose_images_would_broadcast_are_refused(shape: tuple[int, ...]
     network = build("small", (1, 28, 28), 10)
     draw_weights(network, np.random.RandomState(0))
     case = Case(
-        network, Folded(network, (1, 28, 28)), torch.rand(3, 1, 28, 28), torch.arange(3), np.random.RandomState(0)
+        network,
+        Folded(network, (1, 28, 28)),
+        torch.rand(3, 1, 28, 28),
+        torch.arange(3),
+        np.arange(3),
+        np.random.RandomState(0),
     )
     spec = {"kind": "mine", "eps": [0.0, 0.1, 0.3]}
     with pytest.raises(RuntimeError, match=r"attack mine: gave images of shape .*, not \(2, 3, 1, 28, 28\)"):
-        _run(case, lambda case, *, eps: iter([(1, torch.zeros(shape))]), spec)
+        _run(case, SimpleNamespace(attack=lambda case, *, eps: iter([Outcome(1, torch.zeros(shape))])), spec)

@@ -129,7 +129,7 @@ def test_every_kind_can_be_checked_and_every_option_is_used(category: str) -> No
         tree = ast.parse((FOLDER / category / f"{kind}.py").read_text())
         (function,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == ENTRY[category])
         given = {argument.arg for argument in function.args.kwonlyargs}
-        shared = {"eps", "images", "seed", "batch"} if category == "attacks" else set()
+        shared = {"images", "seed", "batch"} if category == "attacks" else set()
         assert set(options(category, kind).model_fields) == given | shared
 
 

@@ -18,14 +18,16 @@ Update = Callable[[Tensor, Tensor], Tensor]
 class Case:
     """What an attack is given: one batch of images, `[N, C, H, W]` in [0, 1], with labels `[N]`, and their network.
 
-    `folded` is the same network for loops over images; `rng` stands where the draw of the sample left it, as in the
-    released code, so that an attack's own draws follow (C.4, C.6-2).
+    `index` `[N]` are their places in the test set, for what must not depend on the batch. `folded` is the same network
+    for loops over images; `rng` stands where the draw of the sample left it, as in the released code, so that an
+    attack's own draws follow (C.4, C.6-2).
     """
 
     network: Network
     folded: Folded
     images: Tensor
     labels: Tensor
+    index: np.ndarray
     rng: np.random.RandomState
     label: str = ""  # names the work where its progress is shown
 

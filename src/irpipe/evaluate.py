@@ -5,9 +5,10 @@ recomputed by the plain network.
 """
 
 import importlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from irpipe.hardware import versions
 from irpipe.io import Checkpoint, Result, read_checkpoint
 from irpipe.models import Folded, Network, from_tensors
 
-Attack = Callable[..., Iterator[tuple[int, Tensor]]]
 SLACK = 1e-6  # rounding allowed beyond a radius
 
 
@@ -33,19 +33,23 @@ def load_network(checkpoint: Checkpoint, where: Path) -> Network:
     return network.requires_grad_(False).eval()
 
 
-def _checked(adversarial: Tensor, images: Tensor, eps: list[float], kind: str) -> Tensor:
-    """Measured radii `[E, N]` of an attack's images; raises RuntimeError if they are none or leave their set."""
-    if adversarial.shape != (len(eps), *images.shape):
-        raise RuntimeError(
-            f"attack {kind}: gave {tuple(adversarial.shape)} for {len(eps)} radii of {tuple(images.shape)}"
-        )
+def _checked(adversarial: Tensor, images: Tensor, bound: Tensor, kind: str) -> Tensor:
+    """Measured l-inf radii `[E, N]` of an attack's images; raises RuntimeError if they are none or leave their set.
+
+    `bound` `[E, N]` is how far each may lie from its own.
+    """
+    if adversarial.shape != (len(bound), *images.shape):
+        wanted = (len(bound), *images.shape)
+        raise RuntimeError(f"attack {kind}: gave images of shape {tuple(adversarial.shape)}, not {wanted}")
     if not bool(adversarial.isfinite().all()):
         raise RuntimeError(f"attack {kind}: gave images that are not finite")
     if bool(((adversarial < 0) | (adversarial > 1)).any()):
         raise RuntimeError(f"attack {kind}: gave pixels outside [0, 1]")
     radius = (adversarial - images).abs().flatten(2).amax(dim=2)
-    if bool((radius > radius.new_tensor(eps)[:, None] + SLACK).any()):
-        raise RuntimeError(f"attack {kind}: went {float(radius.max()):.6f} far for the radii {eps}")
+    if bool((radius > bound + SLACK).any()):
+        worst = int((radius - bound).argmax())
+        found, allowed = float(radius.flatten()[worst]), float(bound.flatten()[worst])
+        raise RuntimeError(f"attack {kind}: went {found:.6f} far where {allowed:.6f} is allowed")
     return radius
 
 
@@ -61,25 +65,48 @@ def _score(network: Network, adversarial: Tensor, labels: Tensor) -> dict[str, T
     return {"prediction": prediction, "correct": prediction == wanted, "loss": loss}
 
 
-def _run(case: Case, attack: Attack, spec: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Attack one batch; arrays `[N, E, S]` and the step counts `[S]`."""
-    steps: list[int] = []
+def _run(case: Case, kind: Any, spec: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Attack one batch; arrays `[N, E, S]` and, under the name of the last axis, its places `[S]`."""
+    measure = getattr(kind, "measure", None)
+    own, radii = _accepted(kind.attack, spec), torch.tensor(spec.get("eps", ()), dtype=torch.float64)
+    above = radii > 0  # radius 0 is the clean image: nothing to attack there, C.4
+    if "eps" in own:
+        own["eps"] = radii[above].tolist()
+    places: list[int] = []
     parts: dict[str, list[Tensor]] = {}
-    own = {key: value for key, value in spec.items() if key not in {"kind", "images", "seed", "batch", "eps"}}
-    moving = [number for number, radius in enumerate(spec["eps"]) if radius > 0]
-    for count, moved in attack(case, eps=[spec["eps"][number] for number in moving], **own):
-        # radius 0 is the clean image: nothing to attack, C.4
-        if moved.shape != (len(moving), *case.images.shape):
-            found, wanted = tuple(moved.shape), (len(moving), *case.images.shape)
-            raise RuntimeError(f"attack {spec['kind']}: gave images of shape {found}, not {wanted}")
-        adversarial = case.images.repeat(len(spec["eps"]), 1, 1, 1, 1)
-        adversarial[moving] = moved
-        radius = _checked(adversarial, case.images, spec["eps"], spec["kind"])
-        for name, part in ({"radius": radius} | _score(case.network, adversarial, case.labels)).items():
+    for outcome in kind.attack(case, **own):
+        adversarial, bound = outcome.images, outcome.bound
+        if bound is None:
+            bound = radii[above].to(adversarial.device)[:, None].expand(-1, len(case.images))
+        arrays = dict(outcome.extra) | {"radius": _checked(adversarial, case.images, bound, spec["kind"])}
+        if not above.all():
+            arrays = {name: _beside(torch.zeros_like(part[0]), part, above) for name, part in arrays.items()}
+            adversarial = _beside(case.images, adversarial, above)
+        arrays |= _score(case.network, adversarial, case.labels)
+        if measure:
+            arrays |= measure(case, adversarial, **_accepted(measure, spec))
+        for name, part in arrays.items():
             parts.setdefault(name, []).append(part.T)
-        steps.append(count)
-    arrays = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
-    return arrays | {"steps": np.array(steps)}
+        places.append(outcome.at)
+    done = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
+    return done | {_axis(kind): np.array(places)}
+
+
+def _beside(clean: Tensor, attacked: Tensor, above: Tensor) -> Tensor:
+    """One row a radius: `attacked` where that is above 0, `clean` elsewhere."""
+    whole = clean.repeat(len(above), *[1] * clean.dim())
+    whole[above.to(whole.device)] = attacked
+    return whole
+
+
+def _axis(kind: Any) -> str:
+    """Name of a result's last axis."""
+    return str(getattr(kind, "AXIS", "steps"))
+
+
+def _accepted(function: Callable[..., Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """The options of an entry that a kind's function takes; the evaluator keeps the rest for itself."""
+    return {key: spec[key] for key in inspect.signature(function).parameters if key in spec}
 
 
 def sample(
@@ -96,30 +123,30 @@ def sample(
 def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: torch.device, code: str) -> Result:
     """Attack the network in the checkpoint at `path` with the attack called `name`.
 
-    `spec` is its resolved entry, `data` the folder of data sets. Returns per-image arrays with axes image, radius,
-    step count. Raises IrpipeError for bad input.
+    `spec` is its resolved entry, `data` the folder of data sets. Returns per-image arrays with axes image, radius
+    (or the attack's own points), step count (or what else its outcomes differ in). Raises IrpipeError for bad input.
     """
     checkpoint = read_checkpoint(path)
     about = checkpoint.identity(path)
     module = dataset(about["data"]["kind"])
     test = load(about["data"], data, "test")
-    spec = spec | {"eps": spec["eps"] or list(module.RADII)}
+    if "eps" in spec:
+        spec = spec | {"eps": spec["eps"] or list(module.RADII)}
     network = load_network(checkpoint, path).to(where)
-    attack = cast(Attack, importlib.import_module(f"irpipe.attacks.{spec['kind']}").attack)
+    kind = importlib.import_module(f"irpipe.attacks.{spec['kind']}")
     index, chosen, rng = sample(test, spec, where)
     folded, batches = Folded(network, module.SHAPE), []
     label = f"{name} on {'/'.join(about[key] for key in ('dataset', 'model', 'method', 'run'))}"
     for start in range(0, len(index), spec["batch"]):
         part = slice(start, start + spec["batch"])
-        case = Case(network, folded, chosen.images[part], chosen.labels[part], rng, f"{label}, from image {start}")
-        batches.append(_run(case, attack, spec))
-    arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0] if key != "steps"}
-    arrays |= {
-        "index": index,
-        "label": chosen.labels.cpu().numpy(),
-        "eps": np.array(spec["eps"]),
-        "steps": batches[0]["steps"],
-    }
+        shown = f"{label}, from image {start}"
+        case = Case(network, folded, chosen.images[part], chosen.labels[part], index[part], rng, shown)
+        batches.append(_run(case, kind, spec))
+    axis = _axis(kind)
+    arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0] if key != axis}
+    arrays |= {"index": index, "label": chosen.labels.cpu().numpy(), axis: batches[0][axis]}
+    if "eps" in spec:
+        arrays["eps"] = np.array(spec["eps"])
     attrs = {key: about[key] for key in ("dataset", "model", "method", "run")}
     attrs |= {"attack": name, "kind": spec["kind"], "spec": spec, "code": code, "seed": spec["seed"]}
     attrs |= {"network_sha256": checkpoint.sha256, "network": about, "data_sha256": test.sha256()}

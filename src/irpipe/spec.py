@@ -18,8 +18,8 @@ from irpipe.errors import IrpipeError
 
 FOLDER = Path(__file__).resolve().parent
 ENTRY = {"datasets": "load", "methods": "objective", "attacks": "attack", "reports": "report"}
-SHARED = {  # options of every attack, C.4
-    "eps": (quantities.Radii | None, None),  # radii of the perturbation; none given: the data set's own
+SHARED = {  # options of every attack, C.4; a kind that names one in its signature may give it another default
+    "eps": (quantities.Radii | None, None),  # radii, for kinds that take them; none given: the data set's own
     "images": (quantities.Count, 200),  # test images: the first of a permutation of the test set
     "seed": (quantities.Index, 99),  # of that permutation and of all that is drawn after it
     "batch": (quantities.Count, 200),  # images at a time
@@ -56,7 +56,10 @@ def options(category: str, kind: str) -> type[Strict]:
     found = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == ENTRY[category]]
     if not found:
         raise IrpipeError(f"{category}/{kind}.py: no function '{ENTRY[category]}'; every kind has exactly one")
-    fields: dict[str, Any] = dict(SHARED) if category == "attacks" else {}
+    named = {argument.arg for argument in found[0].args.kwonlyargs}
+    fields: dict[str, Any] = {}
+    if category == "attacks":
+        fields = {name: field for name, field in SHARED.items() if name != "eps" or name in named}
     for argument, default in zip(found[0].args.kwonlyargs, found[0].args.kw_defaults, strict=True):
         if argument.annotation is None:
             raise IrpipeError(f"{category}/{kind}.py: option '{argument.arg}' has no type")

@@ -1,5 +1,26 @@
-"""Attacks, one file a kind: `attack(case, *, eps, options)` yields (steps, adversarial images).
+"""Attacks, one file a kind: `attack(case, *, eps, options)` yields an `Outcome` for each step count.
 
-The images of each yield are `[E, N, C, H, W]`, one set a radius in `eps`. What comes out is not trusted: `evaluate`
-checks range and radius and recomputes every prediction.
+What comes out is not trusted: `evaluate` checks range and radius and recomputes every prediction. A kind without an
+`eps` among its options chooses its own radii and bounds each image itself. A kind may also have
+`measure(case, images, *, options)`, which gives further arrays `[E, N]` of images that passed the check, and `AXIS`,
+what its outcomes differ in if not in their steps.
 """
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Outcome(NamedTuple):
+    """Images of an attack, `[E, N, C, H, W]`: one set a radius in `eps`, or a set for each of the attack's own points.
+
+    `at` is the step count, or the number of what else the outcomes differ in. `bound` `[E, N]` is how far (l-inf) each
+    image may lie from its own; none: the radius in `eps`; infinity: the attack's set is no l-inf ball. `extra` arrays
+    `[E, N]` are the attack's own record: targets, weights found, flags.
+    """
+
+    at: int
+    images: Tensor
+    bound: Tensor | None = None
+    extra: Mapping[str, Tensor] = {}

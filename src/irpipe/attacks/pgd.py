@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.ascent import Case, ascend, noise, sign_steps
+from irpipe.attacks import Outcome
 from irpipe.quantities import Counts, Positive, Radii
 
 
@@ -18,8 +19,8 @@ def attack(
     step_size: Positive = 0.01,  # at every radius and on every data set, C.4 P1
     relative: Positive | None = None,  # instead: steps of relative * eps / steps, C.4 P1
     random_start: bool = False,  # C.4 P8
-) -> Iterator[tuple[int, Tensor]]:
-    """Yield (steps, adversarial images `[E, N, C, H, W]`) for every step count, last iterate.
+) -> Iterator[Outcome]:
+    """Yield the last iterate, `[E, N, C, H, W]`, at every step count.
 
     With the fixed step, one trajectory a radius passes through all step counts; all radii run in one batch. With
     relative steps each step count is a trajectory of its own.
@@ -37,8 +38,8 @@ def attack(
 
     if relative is None:
         path = ascend(start, loss, sign_steps(centre, radii, step_size), max(steps), case.label)
-        yield from ((done, images) for done, images in enumerate(path, 1) if done in steps)
+        yield from (Outcome(done, images) for done, images in enumerate(path, 1) if done in steps)
     else:
         for count in sorted(set(steps)):
             *_, last = ascend(start, loss, sign_steps(centre, radii, relative * radii / count), count, case.label)
-            yield count, last
+            yield Outcome(count, last)
