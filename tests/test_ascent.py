@@ -165,7 +165,8 @@ def test_pgd_raises_the_loss(case: Case) -> None:
 
 
 def test_relative_steps_make_a_trajectory_of_each_count(case: Case) -> None:
-    found = [outcome[:2] for outcome in irpipe.attacks.pgd.attack(case, eps=RADII, steps=[5, 1], relative=2.5, step_size=9.0)]
+    made = irpipe.attacks.pgd.attack(case, eps=RADII, steps=[5, 1], relative=2.5, step_size=9.0)
+    found = [outcome[:2] for outcome in made]
     assert [count for count, _ in found] == [1, 5]
     for count, images in found:
         for eps, ours in zip(RADII, images, strict=True):

@@ -42,6 +42,7 @@ Index = Annotated[int, Field(ge=0, lt=2**32)]  # the range of numpy's seeds
 Numbers = Annotated[list[Number], BeforeValidator(_several)]
 Radii = Annotated[list[Radius], BeforeValidator(_several), Field(min_length=1)]
 Counts = Annotated[list[Count], BeforeValidator(_several), Field(min_length=1)]
+Names = Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
 Schedule = Annotated[list[tuple[Index, NotNegative]], BeforeValidator(_points)]  # linear between its points
 # snakemake --config hands over numbers for folders called 2024, and "true" as text
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]

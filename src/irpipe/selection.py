@@ -13,6 +13,7 @@ from irpipe.stats import wilson
 
 SAME = 1e-6  # radii closer than this are one radius; a pixel of 8 bits is 4e-3
 Pair = tuple[str, str]  # data set, model
+ACCURACY = ("eps", "steps", "correct", "radius")  # arrays of a result with accuracy over radii and steps
 
 
 class Rate(NamedTuple):
@@ -45,12 +46,13 @@ def method(result: Result) -> str:
     return METHODS.get(plain, plain) + ("" if run == "released" else f" ({run})")
 
 
-def select(results: Iterable[Result], attack: str, report: str) -> dict[Pair, list[Result]]:
+def select(
+    results: Iterable[Result], attack: str, report: str, arrays: Iterable[str] = ACCURACY
+) -> dict[Pair, list[Result]]:
     """Results of one attack by data set and model, in order; within those by method, then run.
 
     Raises IrpipeError, naming `report`, if two results say they are the same, if results of one kind and data
-    set come from different code, if none is of this attack, or if one of it has no accuracy over radii and
-    steps.
+    set come from different code, if none is of this attack, or if one of it lacks one of the `arrays`.
     """
     results = list(results)
     _refuse_mixed(results, report)
@@ -59,11 +61,10 @@ def select(results: Iterable[Result], attack: str, report: str) -> dict[Pair, li
         found = ", ".join(sorted({result.attrs["attack"] for result in results})) or "no results at all"
         raise IrpipeError(f"{report}: wants results of attack '{attack}'; found {found}")
     for result in chosen:
-        if not {"eps", "steps", "correct", "radius"} <= result.arrays.keys():
+        lacking = [key for key in arrays if key not in result.arrays]
+        if lacking:
             kind = result.attrs["kind"]
-            raise IrpipeError(
-                f"{report}: {name(result)} is of kind '{kind}'; wants accuracy over radii and steps (pgd)"
-            )
+            raise IrpipeError(f"{report}: {name(result)} is of kind '{kind}', which has no '{lacking[0]}'")
     chosen.sort(key=_order)
     pairs = itertools.groupby(chosen, key=pair_of)
     return {pair: list(members) for pair, members in pairs}

@@ -64,11 +64,12 @@ def network(wildcards, run):
 
 
 def results(section, name):
-    """The results that a table or figure shows: those of its attack, of every network."""
-    attack = CONFIG[section][name].get("attack")
+    """The results that a table or figure shows: those of its attacks, of every network."""
+    entry = CONFIG[section][name]
     return [
         f"results/{'/'.join(run)}/{attack}.h5"
         for run, made in NETWORKS.items()
+        for attack in entry.get("attacks", [entry.get("attack")])
         if attack in made["attacks"]
     ]
 
