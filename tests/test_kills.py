@@ -22,7 +22,7 @@ import irpipe.datasets.digits, irpipe.methods.standard
 irpipe.datasets.digits.load(Path(), "train")  # imports what loading needs
 folder, kills, sign = Path(sys.argv[1]), int(sys.argv[2]), signal.Signals[sys.argv[3]]
 state.INTERVAL = 0.0  # save after every step
-recipe = "r={batch: 100, epochs: 2, rate: [[0, 1.0e-3]], ramp: [[0, 0], [12, 1]], steps: 2, step_size: 0.1}"
+recipe = "r={batch: 100, epochs: 2, rate: [[0, 1.0e-3]], ramp: [[0, 0], [12, 1]], steps: 1, step_size: 0.1}"
 command = ["train", "--dataset", "digits", "--model", "small", "--method", "adv={kind: standard, attacked: true}"]
 
 def start(output):
