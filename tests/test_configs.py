@@ -1,10 +1,12 @@
 """The configs that the project ships."""
 
+import json
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from irpipe import config
+from irpipe import commands, config
 
 CONFIGS = sorted(config.SHIPPED.glob("*.yaml"))
 
@@ -16,3 +18,13 @@ def test_every_name_can_be_looked_up(path: Path) -> None:
     for section in (*config.CATEGORIES, "recipes"):
         for name, entry in checked[section].items():
             assert config.lookup(section, name, None) == entry
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_entry_survives_the_command_line(path: Path) -> None:
+    """The workflow hands entries over as JSON, whose 1e-05 is text to a YAML reader."""
+    checked = config.check(config.read(path), str(path))
+    for section in (*config.CATEGORIES, "recipes"):
+        for name, entry in checked[section].items():
+            given = f"{name}={json.dumps(entry)}"
+            assert commands._entry(section, given, Namespace(config=None)) == (name, entry)

@@ -23,9 +23,12 @@ def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, 
     if not equals:
         return name, config.lookup(section, name, options.config)
     try:
-        entry = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise IrpipeError(f"{section}.{name}: not YAML: {text}") from error
+        entry = json.loads(text)  # as the workflow writes it; YAML would read its 1e-05 as text
+    except json.JSONDecodeError:
+        try:
+            entry = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise IrpipeError(f"{section}.{name}: not YAML: {text}") from error
     config.check_name(name, section)
     return name, config.resolved(section, entry, f"{section}.{name}")
 
