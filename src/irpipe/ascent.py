@@ -1,7 +1,8 @@
 """The one gradient ascent of the project: attacks and the inner maximisation of training supply what differs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from irpipe.models import Folded, Network
 from irpipe.progress import progress
 
 Update = Callable[[Tensor, Tensor], Tensor]
+ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Case:
     index: np.ndarray
     rng: np.random.RandomState
     label: str = ""  # names the work where its progress is shown
+    first: int = 0  # place of its first image in the sample
 
 
 def noise(rng: np.random.RandomState, kind: Literal["uniform", "gaussian"], scale: float, like: Tensor) -> Tensor:
@@ -43,6 +46,12 @@ def noise(rng: np.random.RandomState, kind: Literal["uniform", "gaussian"], scal
     return torch.from_numpy(drawn.transpose(0, 3, 1, 2)).to(like.device)
 
 
+def _gradient(objective: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    variable = point.to(torch.float32, copy=True).requires_grad_()
+    (gradient,) = torch.autograd.grad(objective(variable), variable)
+    return gradient
+
+
 def ascend(
     start: Tensor, objective: Callable[[Tensor], Tensor], update: Update, steps: int, label: str = ""
 ) -> Iterator[Tensor]:
@@ -54,9 +63,7 @@ def ascend(
     point = start.detach()
     with progress(label, steps) as advance:
         for _ in range(steps):
-            variable = point.to(torch.float32, copy=True).requires_grad_()
-            (gradient,) = torch.autograd.grad(objective(variable), variable)
-            point = update(point, gradient)
+            point = update(point, _gradient(objective, point))
             advance()
             yield point
 
@@ -72,3 +79,43 @@ def sign_steps(centre: Tensor, radius: float | Tensor, step: float | Tensor) -> 
         return torch.clamp(point + step * gradient.sign(), lower, upper)
 
     return update
+
+
+def attain(
+    start: Tensor,
+    objective: Callable[..., Tensor],
+    update: Callable[[Tensor, Tensor, Tensor], Tensor],
+    counts: Sequence[int],
+    label: str = "",
+    leave: bool = True,
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each step count in rising order with the iterates `[M, ...]` there, as `ascend` would reach them.
+
+    Each row must move on its own and without chance. Then a row that comes back to where it was goes round for ever:
+    all its later iterates are known, and it leaves the batch (unless told not to `leave`). `objective(points, rows=)`
+    and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain. Exact up to the rounding of a
+    smaller batch.
+    """
+    pending, point = sorted(set(counts)), start.detach()
+    rows = torch.arange(len(start), device=start.device)
+    due = torch.tensor(pending, device=start.device)[:, None].repeat(1, len(start))  # when a row is as at each count
+    reached = start.detach().repeat(len(pending), *[1] * start.dim())
+    anchor, anchored, last = point, 0, pending[-1]
+    with progress(label, last) as advance:
+        for step in range(1, last + 1):
+            if len(rows):
+                point = update(point, _gradient(partial(objective, rows=rows), point), rows)
+                if leave:
+                    again = rows[(point == anchor).flatten(1).all(dim=1)]
+                    ahead = due[:, again] - step
+                    due[:, again] = torch.where(ahead > 0, step + ahead % (step - anchored), due[:, again])
+                now = due[:, rows] == step
+                for number in range(len(pending)):
+                    reached[number, rows[now[number]]] = point[now[number]]
+                moving = (due[:, rows] > step).any(dim=0)
+                rows, point, anchor = rows[moving], point[moving], anchor[moving]
+                if step % ANCHOR == 0:
+                    anchor, anchored = point, step
+            advance()
+            if step in pending:
+                yield step, reached[pending.index(step)]

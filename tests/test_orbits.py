@@ -1,0 +1,99 @@
+"""Leaving trajectories that repeat: exactly where the plain loop would be, with less work."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from irpipe.ascent import attain, sign_steps
+from irpipe.models import Folded, build
+
+Successors = list[int]
+
+
+def walk(successor: Successors, starts: list[int], counts: list[int], leave: bool) -> tuple[dict[int, list[int]], int]:
+    """Where rows stand after each count if point k goes to `successor[k]`, and how many moves that took."""
+    table, moves = torch.tensor(successor, dtype=torch.float32), 0
+
+    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+        nonlocal moves
+        moves += len(rows)
+        assert len(point) == len(gradient) == len(rows)
+        return table[point.long()]
+
+    def objective(point: Tensor, rows: Tensor) -> Tensor:
+        return point.sum()
+
+    start = torch.tensor(starts, dtype=torch.float32)[:, None]
+    found = attain(start, objective, update, counts, leave=leave)
+    return {count: points.flatten().int().tolist() for count, points in found}, moves
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.data())
+def test_any_tail_and_cycle_ends_where_plain_iteration_does(data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, 40))
+    places = st.integers(0, size - 1)
+    successor = data.draw(st.lists(places, min_size=size, max_size=size))
+    starts = data.draw(st.lists(places, min_size=1, max_size=6))
+    counts = data.draw(st.lists(st.integers(1, 90), min_size=1, max_size=4))
+    expected, here = {}, starts
+    for count in range(1, max(counts) + 1):
+        here = [successor[place] for place in here]
+        if count in counts:
+            expected[count] = here
+    for leave in (True, False):
+        found, _ = walk(successor, starts, counts, leave)
+        assert found == expected
+        assert list(found) == sorted(set(counts))
+
+
+@pytest.mark.parametrize(
+    ("cycle", "moves"),
+    [
+        (1, 1),  # stands still: seen at once
+        (2, 2),
+        (5, 5),  # 200 = 5 * 40: stands at the anchor again
+        (7, 7 + 4),  # 200 = 7 * 28 + 4: goes on to where it will be
+        (12, 12 + 8),
+        (13, 200),  # longer than the anchor is kept
+    ],
+)
+def test_work_ends_with_the_first_return(cycle: int, moves: int) -> None:
+    ring = [(place + 1) % cycle for place in range(cycle)]
+    assert walk(ring, [0], [200], leave=True) == ({200: [200 % cycle]}, moves)
+    assert walk(ring, [0], [200], leave=False) == ({200: [200 % cycle]}, 200)
+
+
+def test_rows_that_left_do_not_move_those_that_stay() -> None:
+    successor = [0, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1]  # 0 stands, the others go round in 14
+    found, moves = walk(successor, [0, 1, 0], [3, 20], leave=True)
+    assert found == {3: [0, 4, 0], 20: [0, 7, 0]}
+    assert moves == 2 * 1 + 20
+
+
+def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving() -> None:
+    """Up to a sign that the smaller batch's rounding turns."""
+    torch.manual_seed(0)
+    network = build("small", (1, 28, 28), 10)
+    torch.nn.init.normal_(network.head, std=0.3)
+    folded = Folded(network.requires_grad_(False), (1, 28, 28))
+    images, labels = torch.rand(12, 1, 28, 28), torch.arange(12) % 10
+    sizes: list[int] = []
+
+    def loss(points: Tensor, rows: Tensor) -> Tensor:
+        sizes.append(len(rows))
+        return F.cross_entropy(folded(points), labels[rows], reduction="sum")
+
+    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+        return sign_steps(images[rows], 0.02, 0.02)(point, gradient)
+
+    found: list[Any] = [dict(attain(images, loss, update, [1, 7, 60], leave=leave)) for leave in (False, True)]
+    assert sizes[:60] == [12] * 60
+    assert min(sizes[60:]) < 12
+    for count in (1, 7, 60):
+        assert (found[0][count] == found[1][count]).double().mean() > 0.999
