@@ -128,6 +128,7 @@ def test_evaluate_prints_the_accuracies_it_writes(checkpoint: Path, capsys: pyte
     expected = {"method": "int", "run": "seed7", "attack": "mine", "seed": 99, "network_sha256": stored.sha256}
     assert {key: found.attrs[key] for key in expected} == expected
     assert found.attrs["code"] == codehash.of_evaluation("digits", "pgd")
+    assert found.attrs["protocol"] == ["C.4", "C.4 P1", "C.4 P8"]
     index, images = found.arrays["index"], load({"kind": "digits"}, Path("unused"), "test")
     clean = from_tensors("small", (1, 28, 28), 10, stored.tensors, "here")(images.images[index])
     assert found.arrays["prediction"][:, 0, 1].tolist() == clean.argmax(dim=1).tolist()
@@ -152,7 +153,7 @@ def test_report(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in names]
     assert sorted(everything(folder)) == sorted(names)
     assert run("report", "--figure", TABLE.replace("table", "curve"), result, "--output", folder) == 0
-    assert {"figure_mine.png", "figure_mine.svg"} < set(everything(folder))
+    assert {"figure_mine.png", "figure_mine.pdf", "figure_mine.svg"} < set(everything(folder))
 
 
 # --- one line for what is wrong --------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irpipe import commands, config
+from irpipe.errors import IrpipeError
 
 CONFIGS = sorted(config.SHIPPED.glob("*.yaml"))
 
@@ -28,3 +29,10 @@ def test_every_entry_survives_the_command_line(path: Path) -> None:
         for name, entry in checked[section].items():
             given = f"{name}={json.dumps(entry)}"
             assert commands._entry(section, given, Namespace(config=None)) == (name, entry)
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("attacks:\n  pgd: {kind: pgd}\n  pgd: {kind: pgd, steps: 1}\n")
+    with pytest.raises(IrpipeError, match=rf"^{path}: not YAML: line 3: key 'pgd' a second time$"):
+        config.read(path)

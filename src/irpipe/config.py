@@ -69,10 +69,21 @@ class Config(Strict):
     figures: dict[str, dict[str, Any]] = {}
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings name each key once: the second would silently replace the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                raise yaml.YAMLError(f"line {node.value[number][0].start_mark.line + 1}: key {key!r} a second time")
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path) -> dict[str, Any]:
-    """Read a YAML file as a mapping; raises IrpipeError if it is missing or no mapping."""
+    """Read a YAML file as a mapping; raises IrpipeError if it is missing, no mapping or names a key twice."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.load(path.read_text(), _Loader)  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise IrpipeError(f"{path}: not a readable config ({reason})") from error
