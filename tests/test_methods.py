@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -167,6 +168,21 @@ def test_ig_equals_numpy(adversarial: bool, per_image: bool) -> None:
         assert norm > 0.05
         expected = np_entropy(moved if adversarial else images) + 0.9 * norm / (1 if per_image else 5)  # C.3 T6
         assert function(moved).item() == pytest.approx(expected, rel=1e-7)  # fractions of the path are float32
+
+
+@pytest.mark.parametrize("points", [5, 50])
+def test_attributions_equal_captums(points: int) -> None:
+    matrix, images, moved = tiny()
+    labels = torch.from_numpy(LABELS)
+
+    def loss(shown: Tensor, wanted: Tensor) -> Tensor:
+        return F.cross_entropy(Stub(matrix)(shown), wanted, reduction="none")
+
+    theirs = IntegratedGradients(loss).attribute(
+        moved, images, additional_forward_args=(labels,), n_steps=points, method="riemann_right"
+    )
+    ours = ig.attributions(Stub(matrix), images, moved, labels, points)
+    torch.testing.assert_close(ours.detach(), theirs, rtol=1e-9, atol=1e-12)
 
 
 # --- what all methods share ----------------------------------------------------------------------------
