@@ -182,7 +182,7 @@ def test_attributions_equal_captums(points: int) -> None:
         moved, images, additional_forward_args=(labels,), n_steps=points, method="riemann_right"
     )
     ours = ig.attributions(Stub(matrix), images, moved, labels, points)
-    torch.testing.assert_close(ours.detach(), theirs, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(ours.detach(), theirs, rtol=1e-6, atol=1e-9)  # fractions of the path are float32
 
 
 # --- what all methods share ----------------------------------------------------------------------------
