@@ -163,7 +163,7 @@ def test_folding_leaves_the_network_alone_and_carries_no_graph() -> None:
     network = random_network("small", MNIST)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     folded = Folded(network, MNIST)
-    assert not any(part.requires_grad for part in (folded.matrix, folded.bias, folded.weight))
+    assert not any(part.requires_grad for part in (folded.matrix, folded.bias, folded.convolutions[True][0]))
     assert all(weight.grad is None for weight in network.parameters())
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 

@@ -6,7 +6,7 @@ import pytest
 
 from irpipe import published
 from irpipe.errors import IrpipeError
-from irpipe.published import METHODS, Cell, Printed, place, values
+from irpipe.published import METHODS, Cell, Measure, Printed, place, resistances, values
 
 CIFAR = [0, 2 / 255, 4 / 255, 6 / 255, 8 / 255]
 TABLES = ("2", "3", "4", "5", "A1", "A2", "A3", "A4", "A5")
@@ -62,3 +62,12 @@ def test_a_table_that_is_not_there_is_named() -> None:
 def test_unknown_names_come_last() -> None:
     ordered = sorted(["mine", "int_adv", "alien", "normal"], key=lambda name: place(METHODS, name))
     assert ordered == ["normal", "int_adv", "alien", "mine"]
+
+
+def test_table_1() -> None:
+    found = resistances()
+    assert len(found) == 54
+    assert found[Measure("mnist", "small", "normal", "cam", "l1", "two")] == (3.2672, 0.0223)
+    assert found[Measure("cifar10", "small", "normal", "ig", "l2", "one")] == (0.1230, 0.0110)
+    assert found[Measure("restricted_imagenet", "wresnet", "normal", "repr", "l1", "two")] == (46.892, 0.0657)
+    assert {measure.classes for measure in found if measure.interpreter == "repr"} == {"two"}

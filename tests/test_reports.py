@@ -102,7 +102,7 @@ def test_reports_refuse_results_that_do_not_belong_together(kind: str, tmp_path:
         ],
         r"out: wants results of attack 'pgd'; found aai": [made([0.8] * 6, MNIST, attack="aai")],
         r"out: wants results of attack 'pgd'; found no results": [],
-        r"out: mnist/small/int/released/pgd is of kind 'isa'": [Result(one.attrs | {"kind": "isa"}, {})],
+        r"out: mnist/small/int/released/pgd is of kind 'mine'": [Result(one.attrs | {"kind": "mine"}, {})],
     }
     for message, results in cases.items():
         with pytest.raises(IrpipeError, match=message):
@@ -279,11 +279,13 @@ def test_equal_results_give_equal_bytes(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("over", ["eps", "steps"])
-def test_curve_draws_png_and_svg(over: str, tmp_path: Path) -> None:
+def test_curve_draws_png_pdf_and_svg(over: str, tmp_path: Path) -> None:
     results = [made([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], MNIST), cifar([0.7, 0.6, 0.5, 0.4, 0.3], "small", "int")]
-    png, svg = curve.report(results, tmp_path / "robustness", title="T", over=over)  # type: ignore[arg-type]
-    assert (png.name, svg.name) == ("robustness.png", "robustness.svg")
+    png, pdf, svg = curve.report(results, tmp_path / "robustness", title="T", over=over)  # type: ignore[arg-type]
+    assert (png.name, pdf.name, svg.name) == ("robustness.png", "robustness.pdf", "robustness.svg")
     assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert b"CreationDate" not in pdf.read_bytes()
     assert svg.read_text().count("<svg ") == 1
 
 

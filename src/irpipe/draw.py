@@ -42,9 +42,9 @@ def key(results: list[Result]) -> tuple[dict[str, str], dict[str, Style]]:
 
 
 def save(figure: Figure, output: Path) -> list[Path]:
-    """Write a figure as `output`.png and .svg, atomically and without dates; return the two paths."""
+    """Write a figure as `output`.png, .pdf and .svg, atomically and without dates; return the three paths."""
     paths = []
-    for kind, metadata in {"png": {"Software": None}, "svg": {"Date": None}}.items():
+    for kind, metadata in {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}.items():
         path = output.with_name(f"{output.name}.{kind}")
         with replacing(path) as beside:
             figure.savefig(beside, format=kind, dpi=150, metadata=metadata)

@@ -6,6 +6,7 @@ recomputed by the plain network.
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _run(case: Case, kind: Any, spec: dict[str, Any]) -> dict[str, np.ndarray]:
         if measure:
             arrays |= measure(case, adversarial, **_accepted(measure, spec))
         for name, part in arrays.items():
-            parts.setdefault(name, []).append(part.T)
+            parts.setdefault(name, []).append(part.transpose(0, 1))
         places.append(outcome.at)
     done = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
     return done | {_axis(kind): np.array(places)}
@@ -106,17 +107,32 @@ def _axis(kind: Any) -> str:
 
 def _accepted(function: Callable[..., Any], spec: dict[str, Any]) -> dict[str, Any]:
     """The options of an entry that a kind's function takes; the evaluator keeps the rest for itself."""
-    return {key: spec[key] for key in inspect.signature(function).parameters if key in spec}
+    named = inspect.signature(function).parameters.values()
+    return {
+        option.name: spec[option.name] for option in named if option.kind is option.KEYWORD_ONLY and option.name in spec
+    }
+
+
+def _sections(kind: Any) -> list[str]:
+    """The protocol's sections that a kind's source cites beside what they decide."""
+    return sorted(set(re.findall(r"\bC\.\d(?:-\d)?(?: [TPI]\d+)?", inspect.getsource(kind))))
 
 
 def sample(
     images: Images, spec: dict[str, Any], where: torch.device
 ) -> tuple[np.ndarray, Images, np.random.RandomState]:
-    """Indices, images and labels of the test images that the spec draws, and the generator behind the draw (C.4)."""
+    """Indices, images and labels of the test images that the spec draws, and the generator behind the draw (C.4).
+
+    A spec with `places` names its images itself.
+    """
     if spec["images"] > len(images):
         raise IrpipeError(f"attack option images: {spec['images']}, but the test set has {len(images)}")
     rng = np.random.RandomState(spec["seed"])
     index = rng.permutation(len(images))[: spec["images"]]
+    if spec.get("places"):
+        index = np.array(spec["places"])
+        if index.max() >= len(images):
+            raise IrpipeError(f"attack option places: {index.max()}, but the test set has {len(images)}")
     return index, Images(images.images[index].to(where), images.labels[index].to(where)), rng
 
 
@@ -130,17 +146,17 @@ def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: tor
     about = checkpoint.identity(path)
     module = dataset(about["data"]["kind"])
     test = load(about["data"], data, "test")
-    if "eps" in spec:
-        spec = spec | {"eps": spec["eps"] or list(module.RADII)}
-    network = load_network(checkpoint, path).to(where)
     kind = importlib.import_module(f"irpipe.attacks.{spec['kind']}")
+    if "eps" in spec:
+        spec = spec | {"eps": spec["eps"] or (kind.radii(spec) if hasattr(kind, "radii") else list(module.RADII))}
+    network = load_network(checkpoint, path).to(where)
     index, chosen, rng = sample(test, spec, where)
     folded, batches = Folded(network, module.SHAPE), []
     label = f"{name} on {'/'.join(about[key] for key in ('dataset', 'model', 'method', 'run'))}"
     for start in range(0, len(index), spec["batch"]):
         part = slice(start, start + spec["batch"])
         shown = f"{label}, from image {start}"
-        case = Case(network, folded, chosen.images[part], chosen.labels[part], index[part], rng, shown)
+        case = Case(network, folded, chosen.images[part], chosen.labels[part], index[part], rng, shown, start)
         batches.append(_run(case, kind, spec))
     axis = _axis(kind)
     arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0] if key != axis}
@@ -148,7 +164,19 @@ def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: tor
     if "eps" in spec:
         arrays["eps"] = np.array(spec["eps"])
     attrs = {key: about[key] for key in ("dataset", "model", "method", "run")}
-    attrs |= {"attack": name, "kind": spec["kind"], "spec": spec, "code": code, "seed": spec["seed"]}
+    attrs |= {
+        "classes": list(module.CLASSES),
+        "attack": name,
+        "kind": spec["kind"],
+        "spec": spec,
+        "code": code,
+        "seed": spec["seed"],
+    }
     attrs |= {"network_sha256": checkpoint.sha256, "network": about, "data_sha256": test.sha256()}
-    attrs |= {"nominal_radius": module.RADIUS, "versions": versions(where), "device": where.type}
+    attrs |= {
+        "protocol": _sections(kind),
+        "nominal_radius": module.RADIUS,
+        "versions": versions(where),
+        "device": where.type,
+    }
     return Result(attrs, arrays)

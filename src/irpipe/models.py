@@ -5,8 +5,10 @@ and a linear head without bias. So everything behind the trunk is affine, and cl
 the logits are the maps' mean. `Network.maps` says this once, and `Folded` uses it.
 """
 
+import copy
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -34,25 +36,39 @@ class Network(nn.Module):
         hidden: Tensor = self.trunk(images)
         return hidden if self.last is None else self.last(hidden)
 
-    def map_convolution(self) -> tuple[Tensor, Tensor | None, int]:
-        """The head and the last convolution as one convolution: weight, bias, padding.
+    def map_convolution(self, positive: bool = False) -> tuple[Tensor, Tensor | None, int]:
+        """The head, or its positive part, and the last convolution as one convolution: weight, bias, padding.
 
         With one output a class instead of one a channel it costs a tenth, and gradients flow to both parts.
         """
+        head = F.relu(self.head) if positive else self.head
         if self.last is None:
-            return self.head[:, :, None, None], None, 0
-        weight = torch.einsum("ck,kihw->cihw", self.head, self.last.weight)
-        bias = None if self.last.bias is None else self.head @ self.last.bias
+            return head[:, :, None, None], None, 0
+        weight = torch.einsum("ck,kihw->cihw", head, self.last.weight)
+        bias = None if self.last.bias is None else head @ self.last.bias
         return weight, bias, self.last.kernel_size[0] // 2
 
-    def maps(self, images: Tensor) -> Tensor:
-        """Class activation maps `[N, classes, h, w]` as the released code has them, without 1/u (C.3 T1)."""
-        weight, bias, padding = self.map_convolution()
+    def maps(self, images: Tensor, positive: bool = False) -> Tensor:
+        """Class activation maps `[N, classes, h, w]` as the released code has them, without 1/u (C.3 T1).
+
+        `positive`: by the head's positive weights alone, its GradCAM++ (C.3 T13).
+        """
+        weight, bias, padding = self.map_convolution(positive)
         return F.conv2d(self.trunk(images), weight, bias, padding=padding)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits `[N, classes]`."""
         return self.maps(images).mean(dim=(2, 3))
+
+    @property
+    def softened(self) -> "Network":
+        """A network of the same weights with softplus in place of each ReLU, for integrated gradients (C.3 T7)."""
+        twin = copy.deepcopy(self, {id(weight): weight for weight in self.parameters()})
+        for module in list(twin.modules()):
+            for name, part in list(module.named_children()):
+                if isinstance(part, nn.ReLU):
+                    setattr(module, name, nn.Softplus())
+        return twin
 
 
 class Folded:
@@ -63,36 +79,41 @@ class Folded:
     """
 
     def __init__(self, network: Network, shape: Sequence[int]) -> None:
-        self.trunk = network.trunk
+        self.network, self.trunk, self.shape = network, network.trunk, shape
         with torch.no_grad():
-            weight, bias, padding = network.map_convolution()
+            self.convolutions = {positive: network.map_convolution(positive) for positive in (False, True)}
             like = network.trunk(network.head.new_zeros(1, *shape))
-        self.weight, self.shift, self.padding = weight, bias, padding
         probe = like.new_zeros(len(network.head), *like.shape[1:], requires_grad=True)
         with torch.enable_grad():
             logits = self._tail(probe).mean(dim=(2, 3))
             (gradient,) = torch.autograd.grad(logits.diagonal().sum(), probe)
         self.matrix, self.bias = gradient.flatten(1), logits[0].detach()
 
-    def _tail(self, hidden: Tensor) -> Tensor:
-        return F.conv2d(hidden, self.weight, self.shift, padding=self.padding)
+    def _tail(self, hidden: Tensor, positive: bool = False) -> Tensor:
+        weight, bias, padding = self.convolutions[positive]
+        return F.conv2d(hidden, weight, bias, padding=padding)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits `[N, classes]`."""
         return F.linear(self.trunk(images).flatten(1), self.matrix, self.bias)
 
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor, positive: bool = False) -> Tensor:
         """Class activation maps `[N, classes, h, w]`, as `Network.maps`."""
-        return self._tail(self.trunk(images))
+        return self._tail(self.trunk(images), positive)
+
+    @cached_property
+    def softened(self) -> "Folded":
+        """As `Network.softened`."""
+        return Folded(self.network.softened, self.shape)
 
 
 class Classifier(Protocol):
-    """What objectives need of a network, trained or folded."""
+    """What objectives and interpreters need of a network, trained or folded."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Logits `[N, classes]`."""
 
-    def maps(self, images: Tensor) -> Tensor:
+    def maps(self, images: Tensor, positive: bool = False) -> Tensor:
         """Class activation maps `[N, classes, h, w]`."""
 
 
@@ -108,13 +129,14 @@ class _Block(nn.Module):
         self.stride, self.extra = stride, (outputs - inputs) // 2
         self.first = nn.Conv2d(inputs, outputs, 3, stride, padding=1 if stride == 1 else 0)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.relu = nn.ReLU()
 
     def forward(self, hidden: Tensor) -> Tensor:
-        rectified = F.relu(hidden)
+        rectified = self.relu(hidden)
         if self.stride > 1:
             hidden = F.pad(F.avg_pool2d(hidden, self.stride), (0, 0, 0, 0, self.extra, self.extra))
             rectified = F.pad(rectified, (0, 1, 0, 1))
-        out: Tensor = self.second(F.relu(self.first(rectified)))
+        out: Tensor = self.second(self.relu(self.first(rectified)))
         return hidden + out
 
 

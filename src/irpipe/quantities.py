@@ -1,7 +1,7 @@
 """Types of the options that configs set: what they accept and how they read it."""
 
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -42,8 +42,20 @@ Index = Annotated[int, Field(ge=0, lt=2**32)]  # the range of numpy's seeds
 Numbers = Annotated[list[Number], BeforeValidator(_several)]
 Radii = Annotated[list[Radius], BeforeValidator(_several), Field(min_length=1)]
 Counts = Annotated[list[Count], BeforeValidator(_several), Field(min_length=1)]
+Places = Annotated[list[Index], BeforeValidator(_several), Field(min_length=1)]
 Names = Annotated[list[str], BeforeValidator(_several), Field(min_length=1)]
+Factors = Annotated[list[Positive], BeforeValidator(_several), Field(min_length=1)]
+Norms = Annotated[list[Literal["l1", "l2"]], BeforeValidator(_several), Field(min_length=1)]
+ClassSets = Annotated[list[Literal["one", "two", "all"]], BeforeValidator(_several), Field(min_length=1)]
+Components = Annotated[
+    list[Literal["apgd-ce", "apgd-t", "fab-t", "square"]], BeforeValidator(_several), Field(min_length=1)
+]  # of AutoAttack
 Schedule = Annotated[list[tuple[Index, NotNegative]], BeforeValidator(_points)]  # linear between its points
 # snakemake --config hands over numbers for folders called 2024, and "true" as text
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
 Switch = Annotated[bool, BeforeValidator(lambda value: {"true": True, "false": False}.get(value, value))]
+Interpreter = Literal["cam", "gradcam", "gradcampp", "ig", "repr"]  # `irpipe.interpret`
+Variant = Literal["code", "literature"]  # of an interpreter: the released code's or its authors', C.3
+Fidelity = Literal["code", "fixed"]  # of an unforeseen attack to the released code, or with its faults mended
+StepRule = Literal["code", "upstream"]  # of an unforeseen attack: eps / sqrt(steps), or upstream's calibrated step
+Iterate = Literal["last", "worst"]  # which one an unforeseen attack gives

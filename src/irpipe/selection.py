@@ -1,8 +1,8 @@
 """What every report does first: check that results belong together, pick those of one attack, order them."""
 
 import itertools
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -70,7 +70,34 @@ def select(
     return {pair: list(members) for pair, members in pairs}
 
 
-def _order(result: Result) -> tuple[object, ...]:
+def together(
+    results: Iterable[Result],
+    attacks: Sequence[str],
+    report: str,
+    arrays: Sequence[str] = ACCURACY,
+    partly: bool = False,
+) -> dict[Pair, list[list[Result]]]:
+    """Results of several attacks by data set and model: for each network, in order, one result an attack.
+
+    Raises IrpipeError as `select` does, and, unless a part of them will do, if an attack was not run on a network that
+    another was.
+    """
+    results = list(results)
+    networks: dict[tuple[Any, ...], dict[str, Result]] = {}
+    for attack in attacks:
+        for result in itertools.chain(*select(results, attack, report, arrays).values()):
+            networks.setdefault(_order(result), {})[attack] = result
+    found: dict[Pair, list[list[Result]]] = {}
+    for _, by_attack in sorted(networks.items()):
+        first = next(iter(by_attack.values()))
+        lacking = [attack for attack in attacks if attack not in by_attack]
+        if lacking and not partly:
+            raise IrpipeError(f"{report}: {name(first)} is there, but no result of '{lacking[0]}' on this network")
+        found.setdefault(pair_of(first), []).append([by_attack[attack] for attack in attacks if attack in by_attack])
+    return found
+
+
+def _order(result: Result) -> tuple[Any, ...]:
     attrs = result.attrs
     run = attrs["run"]
     what = (place(DATASETS, attrs["dataset"]), place(MODELS, attrs["model"]), place(METHODS, attrs["method"]))
@@ -91,14 +118,28 @@ def _refuse_mixed(results: list[Result], report: str) -> None:
                 raise IrpipeError(f"{report}: {theirs}, but {ours}; evaluate both again with the same {what}")
 
 
-def rate(result: Result, eps: float, steps: int) -> Rate | None:
-    """Adversarial test accuracy at one radius and step count; None if that was not evaluated."""
+def located(result: Result, eps: float, steps: int) -> tuple[int, int] | None:
+    """Where a radius and step count lie on the axes of a result's arrays; None if that was not evaluated."""
     at_eps = np.flatnonzero(np.isclose(result.arrays["eps"], eps, rtol=0, atol=SAME))
     at_steps = np.flatnonzero(result.arrays["steps"] == steps)
-    if not (at_eps.size and at_steps.size):
+    return (int(at_eps[0]), int(at_steps[0])) if at_eps.size and at_steps.size else None
+
+
+def correct(result: Result, eps: float, steps: int) -> np.ndarray | None:
+    """Which images are right at one radius and step count, `[N]`; None if that was not evaluated."""
+    at = located(result, eps, steps)
+    if at is None:
         return None
-    correct = result.arrays["correct"][:, at_eps[0], at_steps[0]]
-    count, n = int(correct.sum()), len(correct)
+    found: np.ndarray = result.arrays["correct"][:, *at].astype(bool)
+    return found
+
+
+def rate(result: Result, eps: float, steps: int) -> Rate | None:
+    """Adversarial test accuracy at one radius and step count; None if that was not evaluated."""
+    found = correct(result, eps, steps)
+    if found is None:
+        return None
+    count, n = int(found.sum()), len(found)
     return Rate(count / n, n, *wilson(count, n))
 
 

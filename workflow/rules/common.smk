@@ -40,7 +40,7 @@ TABLES = [
 FIGURES = [
     f"results/figures/figure_{name}.{suffix}"
     for name in CONFIG["figures"]
-    for suffix in ("png", "svg")
+    for suffix in ("png", "pdf", "svg")
 ]
 
 

@@ -6,6 +6,7 @@ rule evaluate:
     input:
         data="results/data/{dataset}.test.json",
         network="results/{dataset}/{model}/{method}/{run}/network.safetensors",
+        sources=lambda w: CONFIG["attacks"][w.attack].get("sources", []),
     output:
         "results/{dataset}/{model}/{method}/{run}/{attack}.h5",
     log:

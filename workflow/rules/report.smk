@@ -22,12 +22,12 @@ rule table:
 
 
 rule figure:
-    """A figure as PNG and SVG."""
+    """A figure as PNG, PDF and SVG."""
     input:
         lambda w: results("figures", w.figure),
         LOGS,
     output:
-        multiext("results/figures/figure_{figure}", ".png", ".svg"),
+        multiext("results/figures/figure_{figure}", ".png", ".pdf", ".svg"),
     log:
         "results/logs/figures/{figure}.log",
     benchmark:

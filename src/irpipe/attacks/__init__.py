@@ -2,8 +2,9 @@
 
 What comes out is not trusted: `evaluate` checks range and radius and recomputes every prediction. A kind without an
 `eps` among its options chooses its own radii and bounds each image itself. A kind may also have
-`measure(case, images, *, options)`, which gives further arrays `[E, N]` of images that passed the check, and `AXIS`,
-what its outcomes differ in if not in their steps.
+`measure(case, images, *, options)`, which gives further arrays `[E, N, ...]` of images that passed the check (or of the
+first of them, for figures); `AXIS`, what its outcomes differ in if not in their steps; and `radii(spec)`, those of an
+entry that names none.
 """
 
 from collections.abc import Mapping

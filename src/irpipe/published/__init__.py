@@ -30,6 +30,9 @@ DATASETS = {
     "digits": "Digits",
 }
 MODELS = {"small": "Small", "pool": "Pool", "wresnet": "WResnet"}
+INTERPRETERS = {"cam": "CAM", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "ig": "IG", "repr": "Repr"}
+NORMS = {"l1": "\N{SCRIPT SMALL L}1", "l2": "\N{SCRIPT SMALL L}2"}
+CLASS_SETS = {"one": "1-class", "two": "2-class", "all": "all-class"}
 
 
 def place(names: dict[str, str], name: str) -> tuple[int, str]:
@@ -54,6 +57,24 @@ class Printed(NamedTuple):
 
     value: float
     label: str
+
+
+class Measure(NamedTuple):
+    """What a cell of Table 1 is of; norm and classes are keys of NORMS and CLASS_SETS."""
+
+    dataset: str
+    model: str
+    method: str
+    interpreter: str
+    norm: str
+    classes: str
+
+
+class Resistance(NamedTuple):
+    """A cell of Table 1: how hard a discrepancy is to sneak past."""
+
+    nds: float
+    nsl: float
 
 
 def _rows(name: str) -> list[dict[str, str]]:
@@ -89,4 +110,17 @@ def values(table: str) -> dict[Cell, Printed]:
     if not found:
         known = ", ".join(sorted({row["table"] for row in everything}))
         raise IrpipeError(f"published.csv: no table {table!r}; have: {known}")
+    return found
+
+
+@functools.cache
+def resistances() -> dict[Measure, Resistance]:
+    """Table 1. The paper does not name its networks; these are what its numbers come from (protocol C.5 I9)."""
+    models = {"mnist": "small", "cifar10": "small", "restricted_imagenet": "wresnet"}
+    classes = {"1": "one", "2": "two", "all": "all"}
+    found = {}
+    for row in _rows("published_table1.csv"):
+        network = (row["dataset"], models[row["dataset"]], "normal")
+        measure = Measure(*network, row["interpreter"], row["norm"], classes[row["classes"]])
+        found[measure] = Resistance(float(row["nds"]), float(row["nsl"]))
     return found

@@ -24,7 +24,7 @@ def report(
     attack: str = "pgd",
     steps: Count = 200,
 ) -> list[Path]:
-    """Draw seconds per epoch (bars) and accuracy at the training radius (points) as `output`.png and .svg.
+    """Draw seconds per epoch (bars) and accuracy at the training radius (points) as `output`.png, .pdf and .svg.
 
     Seconds are the median over the epochs of each method's first network, on the device its log names (C.3 T17);
     methods stand in falling order of them, as in the paper. Raises IrpipeError if no training of this data set and

@@ -27,7 +27,7 @@ def report(
     over: Literal["eps", "steps"] = "eps",
     steps: Count = 200,
 ) -> list[Path]:
-    """Draw accuracy with its 95% Wilson band as `output`.png and .svg; return the two paths.
+    """Draw accuracy with its 95% Wilson band as `output`.png, .pdf and .svg; return the paths.
 
     The x axis holds all radii (l-infinity, [0, 1]) at `steps` steps, or all step counts at the training
     radius. Published values are hollow markers. Equal results give equal bytes. Raises IrpipeError as

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-from irpipe.errata import COLUMNS, Row, pgd
+from irpipe.errata import COLUMNS, Row, aai, isa, pgd, unforeseen
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.quantities import Names
 from irpipe.render import Block, Entry, Page, write
 from irpipe.selection import name, network, select
 
-FINDINGS = {"pgd": pgd.rows}  # by kind of attack
+FINDINGS = {"pgd": pgd.rows, "isa": isa.rows, "aai": aai.rows}  # by kind of attack
+FINDINGS |= dict.fromkeys(("gabor", "snow", "jpeg", "fog"), unforeseen.rows)
 LEGEND = "Ours: the released networks, attacked by this pipeline. In parentheses: the protocol section."
 
 

@@ -23,7 +23,7 @@ PANELS = {
 
 
 def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
-    """Draw the training logs among `results` as `output`.png and .svg; return the two paths.
+    """Draw the training logs among `results` as `output`.png, .pdf and .svg; return the paths.
 
     Raises IrpipeError if there is none.
     """
