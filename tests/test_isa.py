@@ -21,7 +21,7 @@ from irpipe.published import Measure, resistances
 from irpipe.released import convert
 
 SHAPE = (1, 16, 16)
-QUICK: dict[str, Any] = {"penalties": [1, 1.4], "steps": 5, "rounds": 6, "reference": 2}
+QUICK: dict[str, Any] = {"penalties": [1, 1.4], "steps": 5, "rounds": 6, "reference": 2, "kappa": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ class Plain(NamedTuple):
         moved = self.image.clone()
         for _ in range(self.steps):
             point = moved.float().requires_grad_()
-            loss = torch.clamp(self.margin(point), min=-0.1)
+            loss = torch.clamp(self.margin(point), min=-QUICK["kappa"])
             if gamma:
                 loss = loss + gamma * self.discrepancy(point) / maps
             gradient = torch.autograd.grad(loss / self.reference, point)[0]

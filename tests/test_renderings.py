@@ -131,7 +131,8 @@ def test_lines_by_hand() -> None:
     diagonal, beside = snow.line(2, 2, 1), math.sqrt(2) / 4  # w' / 2
     expected = [[1, beside, 0], [beside, 1, beside], [0, beside, 1]]
     np.testing.assert_allclose(diagonal[6:9, 6:9], expected, atol=1e-15)
-    assert np.count_nonzero(diagonal) == 7 + 1  # and beside its last pixel
+    assert np.count_nonzero(diagonal) == 7 + 1
+    assert (diagonal[9, 8], diagonal[8, 9]) == (pytest.approx(beside), 0)  # at a tie, the line runs along the columns
     steep = snow.line(6, 3, 3)
     np.testing.assert_allclose(steep, snow.line(3, 6, 3).T)
     half = 3 * math.sqrt(1.5) / 4

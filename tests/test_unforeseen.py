@@ -18,6 +18,8 @@ from torch.nn import functional as F
 from irpipe import config, table5
 from irpipe.ascent import Case
 from irpipe.attacks import gabor, snow
+from irpipe.attacks.jpeg import START
+from irpipe.codec import Codec
 from irpipe.evaluate import _run, evaluate
 from irpipe.io import Result, write_checkpoint
 from irpipe.models import Folded, build
@@ -75,11 +77,13 @@ def plan(case: Case, **changes: Any) -> Plan:
 def test_targets_and_kernels_follow_the_sample_batch_by_batch() -> None:
     rng = np.random.RandomState(99)
     rng.permutation(10_000)
+    expected = np.random.RandomState(99)
+    expected.permutation(10_000)
     sample = [dataclasses.replace(case, rng=rng) for case in made(count=40, whole=200)]
     targets = torch.cat([plan(case).targets()[0] for case in sample])
     labels = torch.cat([case.labels for case in sample])
     assert ((targets - labels - 1) % 10)[:10].tolist() == [6, 1, 4, 1, 6, 7, 1, 2, 0, 2]  # specification 0
-    assert set(((targets - labels) % 10).tolist()) == set(range(1, 10))
+    assert ((targets - labels - 1) % 10).tolist() == expected.randint(9, size=200).tolist()
     sums = [plan(case).of_batch(lambda rng, _: snow.kernels(rng))[0].sum() for case in reversed(sample)]
     assert sums == pytest.approx([21.1535, 14.9529, 11.9497, 14.9529, 52.051], abs=6e-5)  # specification 2
 
@@ -237,6 +241,20 @@ def test_fixed_attacks_do_not_depend_on_the_batch(name: str) -> None:
     if name in ("snow", "fog", "gabor"):
         first = attacked(whole, name, steps=3)[0][1:2]
         assert not torch.allclose(first, attacked(made(count=1)[1], name, steps=3, batch=1)[0])
+
+
+@pytest.mark.parametrize("variant", ["code", "fixed"])
+def test_a_change_of_one_is_half_a_quantisation_step(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (case,) = made()
+    codec, seen = Codec((3, 16, 16)), list[Tensor]()
+    decode = Codec.decode
+    monkeypatch.setattr(Codec, "decode", lambda self, given: seen.append(given.detach()) or decode(self, given))
+    _, extra = attacked(case, "jpeg_l2", steps=1, variant=variant)
+    first, last = (2 * (given - codec.encode((case.images * 255).float())) for given in seen)
+    torch.testing.assert_close(last.norm(dim=1), extra["norm"], rtol=1e-3, atol=0)
+    start = 8 * np.array([START["l2"](np.random.RandomState([0, k]), 384) for k in case.index])
+    scale = 8 if variant == "code" else 1  # which forgets to divide by eps before the first gradient
+    np.testing.assert_allclose(first, scale * start, atol=1e-3)
 
 
 def test_vanishing_gradients_become_nan_in_the_code_alone() -> None:

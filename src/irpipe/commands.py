@@ -125,10 +125,13 @@ def evaluate_command(options: argparse.Namespace) -> None:
 
 
 def _accuracies(result: io.Result) -> str:
-    """Accuracy per radius (rows) and step count (columns), as text."""
-    steps = result.arrays["steps"]
-    lines = ["   radius" + "".join(f"{f'{count} steps':>11}" for count in steps)]
-    for radius, row in zip(result.arrays["eps"], np.mean(result.arrays["correct"], axis=0), strict=True):
+    """Accuracy per radius (rows) and step count (columns), as text; for attacks that choose them, mean radii."""
+    arrays = result.arrays
+    correct = np.mean(arrays["correct"], axis=0)
+    radii = arrays["eps"] if "eps" in arrays else np.mean(arrays["radius"], axis=(0, 2))
+    heads = [f"{count} steps" for count in arrays["steps"]] if "steps" in arrays else range(correct.shape[1])
+    lines = ["   radius" + "".join(f"{head:>11}" for head in heads)]
+    for radius, row in zip(radii, correct, strict=True):
         lines.append(f"{radius:9.4f}" + "".join(f"{value:11.3f}" for value in row))
     return "\n".join(lines) + f"\naccuracy on {len(result.arrays['label'])} test images"
 

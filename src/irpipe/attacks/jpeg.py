@@ -42,12 +42,12 @@ def attack(
     """
     plan = Plan(case, variant, steps, targeted, iterate, draws, images, batch)
     codec = Codec(case.images.shape[1:], case.images.device)
-    kept_back = codec.encode(plan.pixels)
-    unit = plan.tensor(plan.of_each(lambda rng: START[norm](rng, kept_back.shape[1])))
+    clean = codec.encode(plan.pixels)
+    unit = plan.tensor(plan.of_each(lambda rng: START[norm](rng, clean.shape[1])))
 
     def space(radius: float) -> Space:
         def render(change: Tensor) -> Tensor:
-            return codec.decode(kept_back + change / 2).clamp(0, 255)
+            return codec.decode(clean + change / 2).clamp(0, 255)
 
         def record(change: Tensor) -> dict[str, Tensor]:
             return {"norm": torch.linalg.vector_norm(change, ord=ORDER[norm], dim=1)}
