@@ -241,8 +241,8 @@ def test_table_beside_the_paper(tmp_path: Path) -> None:
     assert {row["metric"] for row in rows} == {"kendall_tau"}
     assert [float(row["all"]) for row in rows] == pytest.approx([0.985, 0.8766, 0.2856, 0.26477])
     text = paths[1].read_text()
-    assert "0.974\\* [0.97, 0.97] n = 90, all 0.877 (0.968)" in text
-    assert "0.913 [0.91, 0.91] n = 29†, all 0.265 (0.913)" in text
+    assert "0.974\\* [0.974, 0.974] n = 90, all 0.877 (0.968)" in text
+    assert "0.913 [0.913, 0.913] n = 29†, all 0.265 (0.913)" in text
 
 
 def test_seeds_get_their_mean_and_a_mean_over_nothing_a_dash(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ class Column(NamedTuple):
 class Measured:
     """One number of a table: a mean over `n` images, its 95% interval, and what the paper prints in its place.
 
-    `mark`: how far the two differ ("", "*" or "**"); `note`: what follows the interval; `more`: further numbers of the
-    record, by key.
+    `mark`: how far the two differ ("", "*" or "**"); `digits`: the interval's, behind the point; `note`: what follows
+    it; `more`: further numbers of the record, by key.
     """
 
     result: Result
@@ -41,12 +41,16 @@ class Measured:
     printed: Printed | None
     mark: str = ""
     metric: str = "accuracy"
+    digits: int = 2
     note: str = ""
     more: Mapping[str, float] = field(default_factory=dict)
 
     def entry(self) -> Entry:
         """The number for people; a dash where it is a mean over nothing."""
-        text, interval = (f"{self.value:.3f}", f"[{self.low:.2f}, {self.high:.2f}]") if self.n else ("–", "")
+        text, interval = "–", ""
+        if self.n:
+            low, high = (f"{end:z.{self.digits}f}" for end in (self.low, self.high))
+            text, interval = f"{self.value:z.3f}", f"[{low}, {high}]"
         return Entry(text, _aside(self.printed), " ".join(filter(None, (interval, self.note))), self.mark)
 
     def record(self, table: str) -> Record:
@@ -156,5 +160,5 @@ def _mean(table: str, cells: Sequence[Measured]) -> tuple[Entry, Record]:
     record |= {"run": f"mean of {len(cells)}", "value": round(mean, 6), "spread": round(spread, 6)}
     record |= {"n": min(cell.n for cell in cells)}
     record |= {key: round(float(np.mean([cell.more[key] for cell in cells])), 6) for key in first.more}
-    text, below = ("–", "") if math.isnan(mean) else (f"{mean:.3f}", f"± {spread:.3f}")
+    text, below = ("–", "") if math.isnan(mean) else (f"{mean:z.3f}", f"± {spread:.3f}")
     return Entry(text, _aside(first.printed), below), record

@@ -22,10 +22,8 @@ def rows(chosen: dict[Pair, list[Result]]) -> list[Row]:
             if here is None or here.n >= FEW:
                 continue
             what = f"{METHODS[cell.method]}, ε = {eps_label(cell.eps)}, Table {table}"
-            value = f"{here.value:.3f}" if here.n else "no mean"
-            note = (
-                f"over {here.n} of {len(result.arrays['index'])} images; over all, changed predictions counting as 0: "
-            )
-            note += f"{here.everything:.3f}"
+            value = f"{here.value:z.3f}" if here.n else "no mean"
+            note = f"over {here.n} of {len(result.arrays['index'])} images, those whose prediction the attack kept; "
+            note += f"over all, with 0 for the others: {here.everything:z.3f}"
             found.append(finding("Survivors", "C.6-2", cell[:2], what, f"{printed.value:.3f}", value, note))
     return found

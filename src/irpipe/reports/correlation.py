@@ -12,10 +12,11 @@ from irpipe.render import Page, write
 from irpipe.selection import SAME, network, select
 
 LEGEND = (
-    "Mean Kendall τ-b between the true class's clean and attacked map, over the n images whose prediction the attack "
-    f"kept, 95% bootstrap interval in brackets, the published value in parentheses. †: n is below {FEW}. all: the mean "
-    "over all images, τ counting as 0 where the prediction changed. Differs from the published value: * by more than "
-    "0.005, ** by more than 0.010. ±: standard deviation over seeds."
+    "Mean of Kendall's tau-b between the true class's clean and attacked map, over the n images whose prediction the "
+    "attack kept, 95% bootstrap interval in brackets, the published value in parentheses. "
+    f"†: n is below {FEW}, too few for an interval. all: the mean over all images, tau counting as 0 where the "
+    "prediction changed. Differs from the published value: * by more than 0.005, ** by more than 0.010. "
+    "±: standard deviation over seeds."
 )
 
 
@@ -54,6 +55,6 @@ def _cell(table: str, result: Result, column: Column, printed: dict[Cell, Printe
     theirs = beside(printed, result, column)
     apart = abs(ours.value - theirs.value) if theirs else 0.0
     mark = "**" if apart > 0.010 + SAME else "*" if apart > 0.005 + SAME else ""
-    note = f"n = {ours.n}{'†' * (ours.n < FEW)}, all {ours.everything:.3f}"
+    note = f"n = {ours.n}{'†' * (ours.n < FEW)}, all {ours.everything:z.3f}"
     more = {"all": ours.everything, "all_low": ours.lowest, "all_high": ours.highest, "undefined": ours.undefined}
-    return Measured(result, column, *ours[:4], theirs, mark, "kendall_tau", note, more)
+    return Measured(result, column, *ours[:4], theirs, mark, "kendall_tau", 3, note, more)
