@@ -15,8 +15,10 @@ from irpipe.released import convert
 
 ALL = ["normal", "adv", "trades", "ig_norm", "ig_sum_norm", "int_one_class", "int", "int_adv"]
 WRESNET = ["normal", "adv", "trades", "int_one_class", "int", "int_adv"]
-ENTRIES = {
-    (e["dataset"], e["model"]): e for e in config.check(config.read(config.SHIPPED / "released.yaml"))["networks"]
+FILES = {
+    (entry["dataset"], entry["model"], method): file
+    for entry in config.check(config.read(config.SHIPPED / "released.yaml"))["networks"]
+    for method, file in entry["released"].items()
 }
 
 Evaluated = Callable[[str, str, str, dict[str, object]], Result]
@@ -29,7 +31,7 @@ def evaluated(shared: Path, cifar_root: Path, tmp_path_factory: pytest.TempPathF
 
     def run(dataset: str, model: str, method: str, options: dict[str, object]) -> Result:
         path = tmp_path_factory.mktemp("released") / "network.safetensors"
-        file = shared / "released" / "networks" / ENTRIES[dataset, model]["released"][method]
+        file = shared / "released" / "networks" / FILES[dataset, model, method]
         write_checkpoint(path, convert(file, dataset, {"kind": dataset}, model, method))
         spec = config.resolved("attacks", {"kind": "pgd", **options}, "test")
         return evaluate(path, "pgd", spec, roots[dataset], device("cpu"), "test")
