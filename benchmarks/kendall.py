@@ -12,14 +12,15 @@ from irpipe.kendall import kendall
 CASES = ((49, 200, 5), (64, 200, 5), (784, 20, 5), (3072, 5, 5))  # entries, maps, sets: CAM, then IG
 
 
-def seconds(function: Callable[[], object], repeats: int = 5) -> float:
-    """Least time of several calls."""
-    times = []
+def seconds(*functions: Callable[[], object], repeats: int = 9) -> list[float]:
+    """Least time of several calls of each, taken in turn, so that what else the machine does slows them alike."""
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    return [min(taken) for taken in times]
 
 
 def loop(clean: Tensor, moved: Tensor) -> list[float]:
@@ -35,7 +36,7 @@ def main() -> None:
         generator = torch.Generator().manual_seed(0)
         clean = torch.randn(maps, entries, generator=generator)
         moved = clean + torch.randn(sets, maps, entries, generator=generator)
-        theirs, ours = seconds(lambda: loop(clean, moved)), seconds(lambda: kendall(clean, moved))  # noqa: B023
+        theirs, ours = seconds(lambda: loop(clean, moved), lambda: kendall(clean, moved))  # noqa: B023
         per = 1e6 / (maps * sets)
         print(f"{entries:>8}{theirs * per:>12.1f}{ours * per:>12.1f}{theirs / ours:>8.1f}")
 
