@@ -1,4 +1,4 @@
-"""Time per map pair of `irpipe.kendall.kendall` against a loop over scipy.stats.kendalltau, in one run."""
+"""Time per map pair of `irpipe.maps.kendall.kendall` against a loop over scipy.stats.kendalltau, in one run."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from irpipe.kendall import kendall
+from irpipe.maps.kendall import kendall
 
 CASES = ((49, 200, 5), (64, 200, 5), (784, 20, 5), (3072, 5, 5))  # entries, maps, sets: CAM, then IG
 

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from irpipe import config
 from irpipe.ascent import Case
 from irpipe.attacks import aai
-from irpipe.correlation import correlation
 from irpipe.errors import IrpipeError
 from irpipe.evaluate import _run, evaluate
 from irpipe.hardware import device
 from irpipe.io import Result, write_checkpoint
+from irpipe.maps.correlation import correlation
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
 from irpipe.published import values

@@ -180,7 +180,7 @@ BAD_TRAINING = {
     "--method=advv": r".*config: methods: no method 'advv'; have: .*; did you mean 'adv'\?",
     "--method=m={kind: standart}": r"methods\.m\.kind: no method kind 'standart'; .* 'standard'\?",
     "--method=m={kind: interp, wieght: 1}": r"methods\.m\.wieght: no option 'wieght'; .* 'weight'\?",
-    "--method=m={kind": r"methods\.m: not YAML: \{kind",
+    "--method=m={kind": r"methods\.m: not YAML: .*expected ',' or '}', but got '<stream end>'.*",
     "--recipe=fast": r".*recipes: no recipe 'fast'; have: .*",
     "--recipe=r={batch: 5}": r"recipes\.r\.epochs: missing",
     "--recipe=" + RECIPE.replace("200", "1200"): r"recipe\.batch: 1200, but there are 1197 training images",

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from irpipe.claims import CLAIMS, find, judge
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.masking import flags
-from irpipe.masking import verdict as said
 from irpipe.reports import compare, masking, verdict
+from irpipe.reports.parts.claims import CLAIMS, find, judge
+from irpipe.reports.parts.masking import flags
+from irpipe.reports.parts.masking import verdict as said
 from irpipe.stats import holm, mcnemar, paired
 
 RADII = [0.0, 0.05, 0.1, 0.2, 0.3]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from irpipe.discrepancy import distance, normalised, specifications
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.nds import Scores, scores
+from irpipe.maps.discrepancy import distance, normalised, specifications
+from irpipe.maps.nds import Scores, scores
 from irpipe.reports import erratum, sneak, tradeoff
 
 CLEAN = torch.tensor([[[[0.0, 4], [2, 1]], [[1, 1], [1, 3]]]])  # one image, two maps; spans 4 and 2

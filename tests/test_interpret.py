@@ -13,8 +13,8 @@ from test_models import CASES, CIFAR, MNIST, random_images, random_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-import irpipe.interpret
-from irpipe.interpret import INTERPRETERS, interpret
+import irpipe.maps.interpret
+from irpipe.maps.interpret import INTERPRETERS, interpret
 from irpipe.models import Folded, Network
 from irpipe.quantities import Interpreter, Variant
 
@@ -181,7 +181,7 @@ def test_chunks_bound_what_is_held_and_change_nothing(monkeypatch: pytest.Monkey
         return [maps.detach(), *torch.autograd.grad(maps.abs().sum(), moved)]
 
     whole = run()
-    monkeypatch.setattr(irpipe.interpret, "CHUNK", 3 * images.numel() + 1)
+    monkeypatch.setattr(irpipe.maps.interpret, "CHUNK", 3 * images.numel() + 1)
     folded.softened.trunk.register_forward_hook(lambda module, given, out: sizes.append(len(out)))
     for ours, expected in zip(run(), whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=0, atol=1e-12)

@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from irpipe import config, nds
+from irpipe import config
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome, isa
 from irpipe.evaluate import _run, evaluate
 from irpipe.hardware import device
 from irpipe.io import write_checkpoint
+from irpipe.maps import nds
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
 from irpipe.published import Measure, resistances

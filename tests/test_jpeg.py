@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-import irpipe.codec
+import irpipe.attacks.parts.codec
 from irpipe.attacks import jpeg
-from irpipe.codec import CHROMA, LUMA, TO_RGB, TO_YCC, Codec
+from irpipe.attacks.parts.codec import CHROMA, LUMA, TO_RGB, TO_YCC, Codec
 
 SIZES = [(32, 32), (28, 28), (224, 224), (20, 41)]
 sizes = st.tuples(st.integers(1, 24), st.integers(1, 24))
@@ -49,7 +49,7 @@ def by_pillow(pixels: Tensor) -> tuple[np.ndarray, dict[int, list[int]]]:
 @pytest.fixture
 def smoothly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Repeat chroma as Pillow does, by a triangle; the attack's codec repeats pixels."""
-    monkeypatch.setattr(irpipe.codec.F, "interpolate", partial(interpolate, mode="bilinear"))
+    monkeypatch.setattr(irpipe.attacks.parts.codec.F, "interpolate", partial(interpolate, mode="bilinear"))
 
 
 def rounded(made: Codec, pixels: Tensor) -> np.ndarray:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
-import irpipe.kendall
-from irpipe.kendall import kendall
+import irpipe.maps.kendall
+from irpipe.maps.kendall import kendall
 
 
 def assert_equals_scipy(clean: np.ndarray, moved: np.ndarray) -> None:
@@ -85,5 +85,5 @@ def test_equals_scipy_at_sizes_that_occur(size: int, monkeypatch: pytest.MonkeyP
     clean[1] = clean[1].round(1)
     moved = clean + rng.normal(size=(2, 3, 5, size), scale=0.3).astype(np.float32)
     moved[0, 0] = moved[0, 0].round(1)
-    monkeypatch.setattr(irpipe.kendall, "CHUNK", 2 * size**2)  # maps two at a time
+    monkeypatch.setattr(irpipe.maps.kendall, "CHUNK", 2 * size**2)  # maps two at a time
     assert_equals_scipy(clean, moved)

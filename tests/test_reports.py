@@ -11,7 +11,7 @@ import pytest
 from irpipe.errors import IrpipeError
 from irpipe.io import Result, read_result, write_result
 from irpipe.reports import curve, erratum, table
-from irpipe.selection import eps_label, rate, select
+from irpipe.reports.parts.selection import eps_label, rate, select
 
 CIFAR = [0, 2 / 255, 4 / 255, 6 / 255, 8 / 255]
 MNIST = [0, 0.05, 0.1, 0.2, 0.3, 0.35]

@@ -16,8 +16,8 @@ from irpipe.attacks.saliency import attack
 from irpipe.data import Images
 from irpipe.errors import IrpipeError
 from irpipe.evaluate import _run, sample
-from irpipe.interpret import interpret
 from irpipe.io import Result
+from irpipe.maps.interpret import interpret
 from irpipe.models import Folded
 from irpipe.reports import saliency
 from irpipe.spec import resolve

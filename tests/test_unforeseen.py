@@ -15,18 +15,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe import config, table5
+from irpipe import config
 from irpipe.ascent import Case
 from irpipe.attacks import gabor, snow
 from irpipe.attacks.jpeg import START
-from irpipe.codec import Codec
+from irpipe.attacks.parts import table5
+from irpipe.attacks.parts.codec import Codec
+from irpipe.attacks.parts.unforeseen import Plan, Space
 from irpipe.evaluate import _run, evaluate
 from irpipe.io import Result, write_checkpoint
 from irpipe.models import Folded, build
 from irpipe.optimise import draw_weights
 from irpipe.published import values
 from irpipe.released import convert
-from irpipe.unforeseen import Plan, Space
 
 KINDS = ["gabor", "snow", "fog", "jpeg_linf", "jpeg_l2", "jpeg_l1"]
 

@@ -5,6 +5,7 @@ Bad input ends in one line on standard error and exit code 2; nothing is written
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,7 +98,8 @@ def _add_report(made: argparse.ArgumentParser) -> None:
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", metavar="NAME", help=ENTRY)
     which.add_argument("--figure", metavar="NAME", help=ENTRY)
-    made.add_argument("results", nargs="+", type=Path, metavar="RESULT", help="results (.h5), training logs (.csv)")
+    text = "results (.h5), training logs (.csv), a folder of Snakemake's benchmarks"
+    made.add_argument("results", nargs="+", type=Path, metavar="RESULT", help=text)
     _output(made, "FOLDER")
 
 
@@ -121,6 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.call(options)
     except IrpipeError as error:
         print(f"irpipe {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not re.search("(out of|not enough|allocate) memory", str(error)):
+            raise
+        hint = "use a machine with more or, for attacks, a smaller batch"
+        print(f"irpipe {options.command}: error: out of memory; {hint}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"irpipe {options.command}: interrupted", file=sys.stderr)

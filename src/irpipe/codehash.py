@@ -13,7 +13,7 @@ from pathlib import Path
 SOURCE = Path(__file__).resolve().parent.parent
 PACKAGE = "irpipe"
 NEUTRAL = {  # modules that cannot move a number: what people read, and types whose values reach the rules as params
-    *("irpipe.errors", "irpipe.progress", "irpipe.quantities"),
+    *("irpipe.errors", "irpipe.lease", "irpipe.progress", "irpipe.quantities"),
 }
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from irpipe import codehash, config, io
 from irpipe.errors import IrpipeError
+from irpipe.jobs import read_benchmarks
 
 
 def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -24,11 +24,8 @@ def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, 
         return name, config.lookup(section, name, options.config)
     try:
         entry = json.loads(text)  # as the workflow writes it; YAML would read its 1e-05 as text
-    except json.JSONDecodeError:
-        try:
-            entry = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise IrpipeError(f"{section}.{name}: not YAML: {text}") from error
+    except (ValueError, RecursionError):
+        entry = config.parse(text, f"{section}.{name}")
     config.check_name(name, section)
     return name, config.resolved(section, entry, f"{section}.{name}")
 
@@ -112,7 +109,8 @@ def evaluate_command(options: argparse.Namespace) -> None:
     """`irpipe evaluate`: attack one network, write the result, print its accuracies."""
     name, spec = _entry("attacks", options.attack, options)
     io.writable(options.output)
-    kind = io.read_checkpoint(options.checkpoint).identity(options.checkpoint)["data"]["kind"]
+    about = io.read_checkpoint(options.checkpoint).identity(options.checkpoint)
+    kind = config.resolved("datasets", about["data"], f"{options.checkpoint}: data")["kind"]
     code = _checked(codehash.of_evaluation(kind, spec["kind"]), options)
     from irpipe.data import data_root
     from irpipe.evaluate import evaluate
@@ -143,6 +141,7 @@ def report_command(options: argparse.Namespace) -> None:
     _checked(codehash.of_report(spec["kind"]), options)
     report: Callable[..., list[Path]] = importlib.import_module(f"irpipe.reports.{spec['kind']}").report
     own = {key: value for key, value in spec.items() if key != "kind"}
-    results = [io.read_log(path) if path.suffix == ".csv" else io.read_result(path) for path in options.results]
+    readers = {".csv": io.read_log, "": read_benchmarks}
+    results = [readers.get(path.suffix, io.read_result)(path) for path in options.results]
     written = report(results, options.output / f"{section.removesuffix('s')}_{name}", **own)
     print("\n".join(str(path) for path in written))

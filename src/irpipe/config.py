@@ -6,19 +6,21 @@ config replaces another, they never merge. The Snakefile and the command line bo
 
 import json
 import re
+import reprlib
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError
 
 from irpipe.errors import IrpipeError
-from irpipe.quantities import Count, Folder, Index, Positive, Radius, Schedule, Switch
-from irpipe.spec import Strict, explain, resolve, unknown
+from irpipe.quantities import Count, Folder, Index, Inside, Positive, Radius, Schedule, Switch
+from irpipe.spec import SHOWN, Strict, explain, resolve, unknown
 
 SHIPPED = Path(__file__).resolve().parents[2] / "config"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+BYTES, VALUES, DEPTH = 2**16, 10_000, 20  # that a config may have; the longest of ours has 7,310, some 500 and 6
 CATEGORIES = {
     "datasets": "datasets",
     "methods": "methods",
@@ -26,6 +28,9 @@ CATEGORIES = {
     "tables": "reports",
     "figures": "reports",
 }
+
+
+Seeds = Annotated[Index, Field(le=1000)]  # each is a file
 
 
 class Recipe(Strict):
@@ -49,8 +54,8 @@ class Networks(Strict):
     methods: list[str] = Field(min_length=1)
     attacks: list[str] = Field(min_length=1)
     recipe: str | None = None
-    seeds: Index | None = None  # networks trained per method: runs seed0, seed1, ...; none given: the config's number
-    released: dict[str, str] = {}  # method: file in the folder of released networks
+    seeds: Seeds | None = None  # networks trained per method: runs seed0, seed1, ...; none given: the config's number
+    released: dict[str, Inside] = {}  # method: file in the folder of released networks
 
 
 class Config(Strict):
@@ -59,7 +64,7 @@ class Config(Strict):
     data: Folder | None = None  # none: the environment's IRPIPE_DATA, else data
     released: Folder | None = None  # none: the environment's IRPIPE_RELEASED, else released
     download: Switch = False
-    seeds: Index = 1
+    seeds: Seeds = 1
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]] = {}
     recipes: dict[str, Recipe] = {}
@@ -70,28 +75,74 @@ class Config(Strict):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML whose mappings name each key once: the second would silently replace the first."""
+    """YAML without what makes a config mean more than it says: keys given twice, and values given by reference."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            line = self.get_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # types-PyYAML
+            raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for number, key in enumerate(keys):
-            if key in keys[:number]:
-                raise yaml.YAMLError(f"line {node.value[number][0].start_mark.line + 1}: key {key!r} a second time")
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: a key that is no text")
+            if key in seen:
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} a second time")
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
-def read(path: Path) -> dict[str, Any]:
-    """Read a YAML file as a mapping; raises IrpipeError if it is missing, no mapping or names a key twice."""
+def parse(text: str, where: str) -> Any:
+    """Read YAML; raises IrpipeError naming `where` if it is none, is too long, names a key twice or has aliases."""
+    if len(text) >= BYTES:
+        raise IrpipeError(f"{where}: longer than {BYTES} letters, which no config has to be")
     try:
-        raw = yaml.load(path.read_text(), _Loader)  # a SafeLoader
+        return yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:  # 2024-13-45
+        raise IrpipeError(f"{where}: not YAML: {' '.join(str(error).split())}") from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read a YAML file as a mapping; raises IrpipeError if it is missing, none, or as `parse` does."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise IrpipeError(f"{path}: not a readable config ({reason})") from error
-    except yaml.YAMLError as error:
-        raise IrpipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    raw = parse(text, str(path))
     if not isinstance(raw, dict):
         raise IrpipeError(f"{path}: expected a mapping of sections; found {type(raw).__name__}")
     return raw
+
+
+def plain(raw: object, where: str) -> None:
+    """Raise IrpipeError, naming the key, unless this is made of mappings, lists, texts and numbers of 64 bits.
+
+    There may be `VALUES` of them, `DEPTH` deep: aliases, which another reader may have taken, multiply values.
+    """
+    todo, seen = [(where, raw, 0)], 0
+    while todo:
+        key, value, depth = todo.pop()
+        seen += 1
+        if isinstance(value, dict):
+            parts = [(f"{key}.{name}", part, depth + 1) for name, part in value.items()]
+        elif isinstance(value, list | tuple):
+            parts = [(f"{key}.{place}", part, depth + 1) for place, part in enumerate(value)]
+        else:
+            parts = []
+            if isinstance(value, int | float) and not abs(value) < 2**63:  # NaN, too: pydantic would make it None
+                raise IrpipeError(f"{key}: not a finite number of at most 64 bits; found {reprlib.repr(value)}")
+            if not isinstance(value, int | float | str | None):
+                raise IrpipeError(f"{key}: not a text, number, true, false or null; found {type(value).__name__}")
+            if isinstance(value, str) and not value.isprintable():
+                raise IrpipeError(f"{key}: has letters that cannot be printed; found {reprlib.repr(value)}")
+        todo += parts
+        if depth > DEPTH or seen + len(todo) > VALUES:
+            raise IrpipeError(f"{key}: too deep or too much; a config has {VALUES} values at most, {DEPTH} deep")
 
 
 def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
@@ -100,6 +151,7 @@ def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
     Returns JSON values: each entry as `{kind, ...all options}`, fractions as numbers, defaults filled in. Raises
     IrpipeError with one line for the first thing that is wrong.
     """
+    plain(raw, where)
     try:
         written = Config.model_validate(raw)
     except ValidationError as error:
@@ -120,13 +172,15 @@ def check(raw: dict[str, Any], where: str = "config") -> dict[str, Any]:
             if run in made:
                 raise IrpipeError(f"{where}.networks.{number}: makes {'/'.join(run)} a second time; list it once")
             made.add(run)
+    _check_reports(config, where)
     return config
 
 
 def check_name(name: str, where: str) -> None:
     """Raise IrpipeError if a name cannot be a folder and a wildcard."""
     if not NAME.fullmatch(name):
-        raise IrpipeError(f"{where}: '{name}' is no name; use letters, digits and _ (it becomes a folder)")
+        shown = name[:SHOWN]
+        raise IrpipeError(f"{where}: '{shown}' is no name; use up to 64 letters, digits and _ (it becomes a folder)")
 
 
 def _check_networks(entry: dict[str, Any], config: Config, where: str) -> None:
@@ -149,7 +203,17 @@ def _check_networks(entry: dict[str, Any], config: Config, where: str) -> None:
         raise IrpipeError(f"{where}.methods: makes no network of '{idle[0]}'; name its released file or drop it")
     for key in ("methods", "attacks"):
         if len(set(entry[key])) < len(entry[key]):
-            raise IrpipeError(f"{where}.{key}: names one twice; found {entry[key]}")
+            raise IrpipeError(f"{where}.{key}: names one twice; found {reprlib.repr(entry[key])}")
+
+
+def _check_reports(config: dict[str, Any], where: str) -> None:
+    """Check that tables and figures show attacks that the config defines."""
+    for section in ("tables", "figures"):
+        for name, entry in config[section].items():
+            for attack in entry.get("attacks") or filter(None, [entry.get("attack")]):
+                if attack not in config["attacks"]:
+                    said = unknown("attack", attack, sorted(config["attacks"]))
+                    raise IrpipeError(f"{where}.{section}.{name}: {said}")
 
 
 def runs(entry: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -164,6 +228,7 @@ def runs(entry: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def resolved(section: str, entry: object, where: str) -> dict[str, Any]:
     """Check one entry of a section and fill in its defaults; raises IrpipeError naming `where`."""
+    plain(entry, where)
     if section != "recipes":
         return resolve(CATEGORIES[section], entry, where)
     try:
@@ -182,7 +247,7 @@ def lookup(section: str, name: str, path: Path | None) -> dict[str, Any]:
     for file in [path] if path else sorted(SHIPPED.glob("*.yaml")):
         entries = read(file).get(section) or {}
         if not isinstance(entries, dict):
-            raise IrpipeError(f"{file}: {section}: expected a mapping of names; found {entries!r}")
+            raise IrpipeError(f"{file}: {section}: expected a mapping of names; found {reprlib.repr(entries)}")
         if name in entries:
             found[str(file)] = resolved(section, entries[name], f"{file}: {section}.{name}")
         known |= set(entries)

@@ -7,7 +7,9 @@ import difflib
 import hashlib
 import importlib
 import os
-from collections.abc import Iterator
+import socket
+import tempfile
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -19,6 +21,7 @@ from torch import Tensor
 from irpipe.errors import IrpipeError
 
 Split = Literal["train", "test"]
+SILENCE = 30.0  # seconds after which a server that sends nothing is given up
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,23 +91,43 @@ def data_root(given: str | Path | None) -> Path:
     return Path(given or os.environ.get("IRPIPE_DATA") or "data").expanduser()
 
 
-def read_exactly(path: Path, size: int, remedy: str) -> bytes:
-    """Read a file of `size` bytes; raise IrpipeError, ending in `remedy`, if missing or not that long."""
+def read_exactly(path: Path, size: int, sums: Collection[str], remedy: str) -> bytes:
+    """Read a file of `size` bytes with one of these SHA-256, in hex; else raise IrpipeError, ending in `remedy`."""
     if not path.is_file():
         raise IrpipeError(f"{path}: missing; {remedy}")
     found = path.stat().st_size
     if found != size:
         raise IrpipeError(f"{path}: found {found} bytes, expected {size}; remove it, then {remedy}")
-    return path.read_bytes()
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() not in sums:
+        raise IrpipeError(f"{path}: not the published file, its SHA-256 differs; remove it, then {remedy}")
+    return content
 
 
 @contextmanager
-def fetching(name: str, remedy: str) -> Iterator[None]:
+def explained(name: str, remedy: str) -> Iterator[None]:
     """Turn what torchvision raises when files are missing, broken or out of reach into one IrpipeError."""
     try:
         yield
     except (OSError, RuntimeError, EOFError, HTTPException) as error:
         raise IrpipeError(f"{name}: {' '.join(str(error).split())}; {remedy}") from error
+
+
+@contextmanager
+def fetching(name: str, root: Path, remedy: str) -> Iterator[Path]:
+    """Yield a folder below `root` to download into; what is not moved out of it is removed in the end.
+
+    Raises IrpipeError, ending in `remedy`, if the download fails or the server falls silent.
+    """
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE)
+    try:
+        with explained(name, remedy):
+            root.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=root, prefix=".download.") as folder:
+                yield Path(folder)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def checked(images: Tensor, labels: Tensor, shape: tuple[int, int, int], classes: int, where: str | Path) -> Images:

@@ -6,3 +6,6 @@ class IrpipeError(Exception):
 
     The command line prints the line and exits with code 2; anything else is a defect and keeps its traceback.
     """
+
+    def __str__(self) -> str:
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__())

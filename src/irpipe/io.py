@@ -1,13 +1,14 @@
 """Files that describe themselves: checkpoints (safetensors) and results (HDF5).
 
 Every file is written beside its place, flushed, read back and only then renamed, so a reader never sees half a file
-and a failed write leaves the old one. Both kinds carry a SHA-256 that every reader checks: checkpoints of their
-content, results of their bytes, because damaged HDF5 can crash the library that opens it.
+and a failed write leaves the old one. All carry a SHA-256 that every reader checks: checkpoints and training logs of
+their content, results of their bytes, because damaged HDF5 can crash the library that opens it.
 """
 
 import contextlib
 import csv
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -29,12 +30,6 @@ BLOCK = 512  # bytes of the user block
 LOG_KEYS = ("dataset", "model", "method", "run", "device", "code")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
 def writable(path: Path) -> None:
     """Raise IrpipeError if no file can be written at `path`; for asking before a long computation. Makes nothing."""
     if path.is_dir():
@@ -48,8 +43,17 @@ def writable(path: Path) -> None:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; rename it over `path` if the block ends well, else remove it.
 
-    Raises IrpipeError if nothing can be written there.
+    Raises IrpipeError if nothing can be written there, for want of space, permission or anything else.
     """
+    try:
+        with _beside(path) as beside:
+            yield beside
+    except OSError as error:
+        raise IrpipeError(f"{path}: cannot be written ({error.strerror or error}); nothing was changed") from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[Path]:
     writable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -87,13 +91,7 @@ def _read(path: Path, what: str, reader: Callable[[Path], Any]) -> Any:
         raise IrpipeError(f"{path}: no such file; expected an {what}")
     try:
         return reader(path)
-    except (
-        OSError,
-        LookupError,
-        ValueError,
-        RuntimeError,
-        TypeError,
-    ) as error:  # what h5py raises for broken files
+    except (OSError, LookupError, ValueError, RuntimeError, TypeError, csv.Error) as error:  # from any of the libraries
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IrpipeError(f"{path}: not a readable {what} ({reason}); make it again") from error
 
@@ -117,20 +115,25 @@ def write_result(path: Path, result: Result) -> None:
     """Write a result as HDF5, atomically, and verify it by reading it back."""
     import h5py
 
+    memory = io.BytesIO()  # a disk that is full under HDF5 can crash the process at its end
+    with h5py.File(memory, "w", userblock_size=BLOCK) as file:
+        for key, value in result.attrs.items():
+            file.attrs[key] = json.dumps(value, sort_keys=True)
+        for name, array in result.arrays.items():
+            file.create_dataset(name, data=array, track_times=False)
+    content = memory.getbuffer()[BLOCK:]
     with replacing(path) as beside:
-        with h5py.File(beside, "w", userblock_size=BLOCK) as file:
-            for key, value in result.attrs.items():
-                file.attrs[key] = json.dumps(value, sort_keys=True)
-            for name, array in result.arrays.items():
-                file.create_dataset(name, data=array, track_times=False)
-        with beside.open("rb+") as raw:
-            raw.seek(BLOCK)
-            total = hashlib.file_digest(raw, "sha256").hexdigest()
-            raw.seek(0)
-            raw.write(SEAL + total.encode())
+        with beside.open("wb") as raw:
+            raw.write(_sealed(hashlib.sha256(content).hexdigest()))
+            raw.write(content)
         back = read_result(beside)
         if digest(back.attrs, back.arrays) != digest(result.attrs, result.arrays):
-            raise OSError(f"{path}: reads back differently from what was written")
+            raise OSError("reads back differently from what was written")
+
+
+def _sealed(total: str) -> bytes:
+    """The user block of a result whose other bytes have this SHA-256."""
+    return (SEAL + total.encode()).ljust(BLOCK, b"\0")
 
 
 def read_result(path: Path) -> Result:
@@ -150,7 +153,7 @@ def _load_result(path: Path) -> Result:
         if not block.startswith(SEAL):
             raise IrpipeError(f"{path}: not a readable irpipe result (HDF5 with a SHA-256 in its user block)")
         total = hashlib.file_digest(raw, "sha256").hexdigest()
-    if block != (SEAL + total.encode()).ljust(BLOCK, b"\0"):
+    if block != _sealed(total):
         raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
     with h5py.File(path, "r") as file:
         attrs = {key: json.loads(value) for key, value in file.attrs.items()}
@@ -158,24 +161,46 @@ def _load_result(path: Path) -> Result:
 
 
 def write_log(path: Path, about: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> None:
-    """Write a training log as CSV, a line an epoch; `about` (data set, model, method ...) stands in every line."""
-    with replacing(path) as beside, beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [*about, *lines[0]], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([{**about, **line} for line in lines])
+    """Write a training log as CSV, a line an epoch.
+
+    In every line stand `about` (data set, model, method ...) and the SHA-256 of the log without it.
+    """
+    with replacing(path) as beside:
+        beside.write_bytes(_log_bytes([{**about, **line} for line in lines]))
+
+
+def _log_bytes(lines: Sequence[Mapping[str, object]]) -> bytes:
+    """Lines as CSV, each with the SHA-256 of the CSV without it."""
+    total = hashlib.sha256(_csv_bytes(lines)).hexdigest()
+    return _csv_bytes([{**line, DIGEST: total} for line in lines])
+
+
+def _csv_bytes(lines: Sequence[Mapping[str, object]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue().encode()
 
 
 def read_log(path: Path) -> Result:
-    """Read a training log as a result of "attack" `training`, with one array a numeric column, `[epochs]`."""
+    """Read and verify a training log as a result of "attack" `training`, with one array a numeric column, `[epochs]`.
+
+    Raises IrpipeError if the file is missing, cut short, not ours, or does not match its SHA-256.
+    """
     result: Result = _read(path, "irpipe training log (CSV)", _load_log)
     return result
 
 
 def _load_log(path: Path) -> Result:
-    with path.open(newline="") as file:
-        lines = list(csv.DictReader(file))
+    content = path.read_bytes()
+    lines = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     if not lines:
         raise ValueError("no line of an epoch")
+    for line in lines:
+        line.pop(DIGEST, None)
+    if _log_bytes(lines) != content:
+        raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
     about = {key: lines[0][key] for key in LOG_KEYS}
     columns = {key: np.array([float(line[key]) for line in lines]) for key in lines[0] if key not in about}
     return Result(about | {"attack": "training", "kind": f"training of {about['method']}"}, columns)
@@ -196,10 +221,13 @@ class Checkpoint:
 
     def identity(self, where: Path) -> dict[str, Any]:
         """The metadata of a network; raises IrpipeError naming `where` if they do not say which it is."""
-        missing = [key for key in ("dataset", "data", "model", "method", "run") if key not in self.metadata]
-        if missing:
-            raise IrpipeError(f"{where}: holds no network (its metadata lack {', '.join(missing)})")
-        return self.metadata
+        about, names = self.metadata, ("dataset", "model", "method", "run")
+        lacking = [key for key in names if not isinstance(about.get(key), str)]
+        if not isinstance(about.get("data"), dict) or not isinstance(about["data"].get("kind"), str):
+            lacking.append("data")
+        if lacking:
+            raise IrpipeError(f"{where}: holds no network (its metadata lack {', '.join(lacking)})")
+        return about
 
     @property
     def sha256(self) -> str:
@@ -209,12 +237,12 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint as safetensors, atomically, and verify it by reading it back."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # one key only: safetensors writes several in no fixed order, and equal networks shall be equal bytes
     header = json.dumps(checkpoint.metadata | {DIGEST: checkpoint.sha256}, sort_keys=True)
     with replacing(path) as beside:
-        save_file(checkpoint.tensors, str(beside), metadata={"irpipe": header})
+        beside.write_bytes(save(checkpoint.tensors, {"irpipe": header}))
         read_checkpoint(beside)
 
 

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def _number(value: Any) -> Any:
@@ -32,6 +32,13 @@ def _points(value: Any) -> Any:
     return points
 
 
+def _inside(value: str) -> str:
+    """A path that stays in the folder it is looked up in."""
+    if not value or value.startswith("/") or ".." in value.split("/"):
+        raise ValueError("not a file in the folder of released networks")
+    return value
+
+
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
@@ -53,8 +60,9 @@ Components = Annotated[
 Schedule = Annotated[list[tuple[Index, NotNegative]], BeforeValidator(_points)]  # linear between its points
 # snakemake --config hands over numbers for folders called 2024, and "true" as text
 Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, int) else value)]
-Switch = Annotated[bool, BeforeValidator(lambda value: {"true": True, "false": False}.get(value, value))]
-Interpreter = Literal["cam", "gradcam", "gradcampp", "ig", "repr"]  # `irpipe.interpret`
+Inside = Annotated[str, AfterValidator(_inside)]
+Switch = Annotated[bool, BeforeValidator(lambda value: value == "true" if value in ("true", "false") else value)]
+Interpreter = Literal["cam", "gradcam", "gradcampp", "ig", "repr"]  # `maps.interpret`
 Variant = Literal["code", "literature"]  # of an interpreter: the released code's or its authors', C.3
 Fidelity = Literal["code", "fixed"]  # of an unforeseen attack to the released code, or with its faults mended
 StepRule = Literal["code", "upstream"]  # of an unforeseen attack: eps / sqrt(steps), or upstream's calibrated step

@@ -7,6 +7,7 @@ torch, and each default stands in one place: the signature.
 
 import ast
 import difflib
+import reprlib
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from irpipe import quantities
 from irpipe.errors import IrpipeError
 
 FOLDER = Path(__file__).resolve().parent
+SHOWN = 80  # letters of a wrong name that a message shows
 ENTRY = {"datasets": "load", "methods": "objective", "attacks": "attack", "reports": "report"}
 SHARED = {  # options of every attack, C.4; a kind that names one in its signature may give it another default
     "eps": (quantities.Radii | None, None),  # radii, for kinds that take them; none given: the data set's own
@@ -44,9 +46,10 @@ def kinds(category: str) -> list[str]:
 
 def unknown(what: str, name: object, known: list[str]) -> str:
     """One line for a name that is not there, with the nearest one that is."""
-    near = difflib.get_close_matches(str(name), known, n=1)
+    shown = str(name)[:SHOWN]
+    near = difflib.get_close_matches(shown, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return f"no {what} '{name}'; have: {', '.join(known) or 'none'}{hint}"
+    return f"no {what} '{shown}'; have: {', '.join(known) or 'none'}{hint}"
 
 
 @cache
@@ -79,7 +82,7 @@ def explain(error: ValidationError, where: str) -> IrpipeError:
         return IrpipeError(f"{key}: unknown key; remove it or correct its spelling")
     if first["type"] == "missing":
         return IrpipeError(f"{key}: missing")
-    return IrpipeError(f"{key}: {message[0].lower()}{message[1:]}; found {first['input']!r}")
+    return IrpipeError(f"{key}: {message[0].lower()}{message[1:]}; found {reprlib.repr(first['input'])}")
 
 
 def resolve(category: str, entry: object, where: str) -> dict[str, Any]:
@@ -89,9 +92,8 @@ def resolve(category: str, entry: object, where: str) -> dict[str, Any]:
     JSON values. Raises IrpipeError for an unknown kind or key, a wrong type or a number out of range.
     """
     if not isinstance(entry, dict) or "kind" not in entry:
-        raise IrpipeError(
-            f"{where}: expected a mapping with a kind, such as {{kind: {kinds(category)[0]}}}; found {entry!r}"
-        )
+        wanted = f"a mapping with a kind, such as {{kind: {kinds(category)[0]}}}"
+        raise IrpipeError(f"{where}: expected {wanted}; found {reprlib.repr(entry)}")
     kind = entry["kind"]
     if kind not in kinds(category):
         raise IrpipeError(f"{where}.kind: {unknown(category.removesuffix('s') + ' kind', kind, kinds(category))}")

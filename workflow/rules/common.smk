@@ -5,7 +5,8 @@ import os
 import re
 import sys
 
-from irpipe import codehash, config as configs
+from irpipe import codehash, config as configs, lease
+from irpipe.reports.parts import captions
 from irpipe.errors import IrpipeError
 
 try:
@@ -28,6 +29,12 @@ except IrpipeError as error:
     os._exit(
         2
     )  # before any job; sys.exit would add Snakemake's traceback to the one line
+
+os.environ["IRPIPE_LEASE"] = "1"  # each job computes on a GPU of its own
+config["captions"] = {  # where the report's templates find them
+    section: {name: captions.caption(CONFIG, section, name) for name in CONFIG[section]}
+    for section in ("tables", "figures")
+}
 
 LOGS = [
     f"results/{'/'.join(run)}/network.csv" for run in NETWORKS if run[3] != "released"
@@ -61,6 +68,11 @@ def kind(section, name):
 def network(wildcards, run):
     """The `networks` entry that makes this network."""
     return NETWORKS[wildcards.dataset, wildcards.model, wildcards.method, run]
+
+
+def shown(section, name):
+    """How the report page lists a table or figure."""
+    return {"shows": CONFIG[section][name]["title"]}
 
 
 def results(section, name):

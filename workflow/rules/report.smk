@@ -1,4 +1,7 @@
-"""Tables and figures. Inputs: results, training logs. Outputs: what people look at."""
+"""Tables, figures, the report page. Inputs: results, training logs, benchmarks. Outputs: what people look at."""
+
+
+report: "../report/workflow.rst"
 
 
 rule table:
@@ -6,7 +9,14 @@ rule table:
     input:
         lambda w: results("tables", w.table),
     output:
-        multiext("results/tables/table_{table}", ".csv", ".md", ".tex", ".html"),
+        multiext("results/tables/table_{table}", ".csv", ".md", ".tex"),
+        report(
+            "results/tables/table_{table}.html",
+            caption="../report/table.rst",
+            category=lambda w: captions.part(w.table),
+            subcategory="Tables",
+            labels=lambda w: shown("tables", w.table),
+        ),
     log:
         "results/logs/tables/{table}.log",
     benchmark:
@@ -27,7 +37,14 @@ rule figure:
         lambda w: results("figures", w.figure),
         LOGS,
     output:
-        multiext("results/figures/figure_{figure}", ".png", ".pdf", ".svg"),
+        report(
+            "results/figures/figure_{figure}.png",
+            caption="../report/figure.rst",
+            category=lambda w: captions.part(w.figure),
+            subcategory="Figures",
+            labels=lambda w: shown("figures", w.figure),
+        ),
+        multiext("results/figures/figure_{figure}", ".pdf", ".svg"),
     log:
         "results/logs/figures/{figure}.log",
     benchmark:
@@ -40,3 +57,28 @@ rule figure:
         code=lambda w: codehash.of_report(kind("figures", w.figure)),
     shell:
         "irpipe report --figure {params.figure:q} {input:q} --code {params.code} --output results/figures > {log:q} 2>&1"
+
+
+rule benchmarks:
+    """A figure of what the jobs cost; the last thing made for the report page."""
+    input:
+        TABLES,
+        FIGURES,
+    output:
+        report(
+            "results/benchmarks/figure_jobs.png",
+            caption="../report/benchmarks.rst",
+            category="What it cost",
+            labels={"shows": "Seconds and memory of every job"},
+        ),
+        multiext("results/benchmarks/figure_jobs", ".pdf", ".svg"),
+    log:
+        "results/logs/benchmarks.log",
+    localrule: True
+    conda:
+        "../../environment.yml"
+    params:
+        code=codehash.of_report("benchmarks"),
+    shell:
+        "irpipe report --figure 'jobs={{kind: benchmarks, title: What the jobs cost}}' results/benchmarks"
+        " --code {params.code} --output results/benchmarks > {log:q} 2>&1"

@@ -3,6 +3,7 @@
 
 envvars:
     "IRPIPE_DATA",
+    "IRPIPE_LEASE",
     "IRPIPE_RELEASED",
 
 
@@ -14,6 +15,7 @@ rule data:
         "results/logs/data/{dataset}.{split}.log",
     benchmark:
         "results/benchmarks/data/{dataset}.{split}.tsv"
+    localrule: True  # nodes of a cluster often have no network
     conda:
         "../../environment.yml"
     resources:
@@ -36,6 +38,7 @@ rule released:
         "results/logs/{dataset}/{model}/{method}/released/import.log",
     benchmark:
         "results/benchmarks/{dataset}/{model}/{method}/released/import.tsv"
+    localrule: True
     conda:
         "../../environment.yml"
     resources:

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from irpipe.ascent import Case, attain, noise, sign_steps
 from irpipe.attacks import Outcome
+from irpipe.attacks.parts.margin import lead
 from irpipe.errors import IrpipeError
-from irpipe.interpret import interpret
-from irpipe.kendall import kendall
-from irpipe.margin import lead
+from irpipe.maps.interpret import interpret
+from irpipe.maps.kendall import kendall
 from irpipe.models import Folded, Network
 from irpipe.quantities import Count, Interpreter, NotNegative, Positive, Radii
 

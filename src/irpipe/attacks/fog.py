@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from irpipe import table5, unforeseen
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome
+from irpipe.attacks.parts import table5, unforeseen
+from irpipe.attacks.parts.unforeseen import Plan, Space, share
 from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate, StepRule
-from irpipe.unforeseen import Plan, Space, share
 
 WIBBLE = 100.0  # amplitude of the first level; halved from level to level
 

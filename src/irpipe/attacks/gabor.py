@@ -8,11 +8,11 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from irpipe import table5, unforeseen
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome
+from irpipe.attacks.parts import table5, unforeseen
+from irpipe.attacks.parts.unforeseen import Plan, Space, share
 from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate, StepRule
-from irpipe.unforeseen import Plan, Space, share
 
 SIDE = 23  # of a kernel
 SIDES = 10  # directions of a kernel, at most

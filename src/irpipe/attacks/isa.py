@@ -11,14 +11,14 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from irpipe.ascent import Case, ascend
 from irpipe.attacks import Outcome
-from irpipe.discrepancy import Specification, distance, normalised, specifications
-from irpipe.interpret import interpret
-from irpipe.margin import lead
+from irpipe.attacks.parts.margin import lead
+from irpipe.maps.discrepancy import Specification, distance, normalised, specifications
+from irpipe.maps.interpret import interpret
 from irpipe.models import Folded, Network
 from irpipe.progress import progress
 from irpipe.quantities import ClassSets, Count, Factors, Index, Interpreter, Norms, NotNegative, Positive, Variant
 
-AXIS = "specification"  # of the discrepancy: its place in `irpipe.discrepancy.specifications`
+AXIS = "specification"  # of the discrepancy: its place in `maps.discrepancy.specifications`
 FIRST_RADIUS, FIRST_WEIGHT = 0.05, 5e-5  # where the searches begin, C.5-4 and C.5-5
 PATIENCE = 30  # rounds at most of a search to a tolerance
 MEMORY = 2**29  # bytes that one gradient may hold
@@ -72,7 +72,7 @@ def attack(
 
 @dataclass(frozen=True)
 class _View:
-    """An interpreter with its options (`irpipe.interpret`)."""
+    """An interpreter with its options (`maps.interpret`)."""
 
     kind: Interpreter
     variant: Variant

@@ -9,12 +9,12 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from irpipe import table5, unforeseen
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome
-from irpipe.codec import Codec
+from irpipe.attacks.parts import table5, unforeseen
+from irpipe.attacks.parts.codec import Codec
+from irpipe.attacks.parts.unforeseen import Plan, Space
 from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate
-from irpipe.unforeseen import Plan, Space
 
 BOX = 2.0  # the most that one coefficient may move in the l1 and l2 balls
 

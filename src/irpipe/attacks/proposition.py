@@ -10,7 +10,7 @@ from torch import Tensor
 
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome, isa
-from irpipe.interpret import interpret
+from irpipe.maps.interpret import interpret
 from irpipe.quantities import Count, Factors, Index, Positive
 
 AXIS = isa.AXIS

@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from irpipe.ascent import Case, ascend, sign_steps
 from irpipe.attacks import Outcome
-from irpipe.interpret import interpret
-from irpipe.kendall import kendall
+from irpipe.maps.interpret import interpret
+from irpipe.maps.kendall import kendall
 from irpipe.quantities import Count, Index, Interpreter, Places, Positive, Radius, Variant
 
 KINDS: tuple[Interpreter, ...] = ("cam", "gradcampp", "ig")

@@ -9,11 +9,11 @@ from numpy.random import RandomState
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe import table5, unforeseen
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome
+from irpipe.attacks.parts import table5, unforeseen
+from irpipe.attacks.parts.unforeseen import Plan, Space, share
 from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate, StepRule
-from irpipe.unforeseen import Plan, Space, share
 
 PLANES, SIDE, STRIDE = 7, 13, 4  # kernels, their width, and pixels between flakes
 BUDGET, BLOCK, LEAST = 0.2, 8, 1e-9  # mean intensity allowed in a block of flakes, its width; least intensity

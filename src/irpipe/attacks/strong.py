@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from irpipe.ascent import Case, ascend, noise, sign_steps
 from irpipe.attacks import Outcome
-from irpipe.margin import lead
+from irpipe.attacks.parts.margin import lead
 from irpipe.models import Classifier
 from irpipe.quantities import Count, Counts, Iterate, Radii
 

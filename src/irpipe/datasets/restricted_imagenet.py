@@ -5,6 +5,7 @@ Source: Protocol C.1.
 """
 
 import csv
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +54,13 @@ def _read(path: Path) -> Tensor:
     """
     from PIL import Image
 
+    bombs = (Image.DecompressionBombWarning, Image.DecompressionBombError)
     try:
-        with Image.open(path) as image:
-            pixels = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.float32)).permute(2, 0, 1)
-    except (OSError, SyntaxError, ValueError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=("JPEG", "PNG")) as image:  # one of ImageNet's JPEGs is a PNG
+                pixels = torch.from_numpy(np.array(image.convert("RGB"), dtype=np.float32)).permute(2, 0, 1)
+    except (OSError, SyntaxError, ValueError, *bombs) as error:
         raise IrpipeError(f"{path}: not a readable image ({error}); replace or remove it") from error
     squeezed = interpolate(pixels[None], size=SHAPE[1:], mode="bilinear", align_corners=False)[0]
     return (squeezed + 0.5).floor() / 255

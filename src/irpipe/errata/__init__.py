@@ -4,7 +4,7 @@ Each has `rows(chosen)`, which turns the results of its kind, by data set and mo
 """
 
 from irpipe.io import Result
-from irpipe.selection import Pair
+from irpipe.reports.parts.selection import Pair
 
 Row = dict[str, object]
 Network = tuple[str, str, str]  # data set, model, method

@@ -1,10 +1,10 @@
 """Findings on the tables of attacks against interpretability: means over a handful of images."""
 
-from irpipe.correlation import FEW, correlation
 from irpipe.errata import Row, finding, released
 from irpipe.io import Result
+from irpipe.maps.correlation import FEW, correlation
 from irpipe.published import METHODS, values
-from irpipe.selection import Pair, eps_label
+from irpipe.reports.parts.selection import Pair, eps_label
 
 TABLES = ("2", "A4", "A5")
 

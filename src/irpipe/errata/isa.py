@@ -1,11 +1,11 @@
 """Findings on Table 1: the divisor of NSL, squared norms, cells on few images, searches that end early."""
 
-from irpipe import nds
 from irpipe.errata import Network, Row, finding, released
 from irpipe.io import Result
-from irpipe.nds import Scores
+from irpipe.maps import nds
+from irpipe.maps.nds import Scores
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS, Measure, Resistance, resistances
-from irpipe.selection import Pair, method
+from irpipe.reports.parts.selection import Pair, method
 
 
 def rows(chosen: dict[Pair, list[Result]]) -> list[Row]:

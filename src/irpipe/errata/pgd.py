@@ -5,7 +5,7 @@ import numpy as np
 from irpipe.errata import Network, Row, finding, released
 from irpipe.io import Result
 from irpipe.published import METHODS, Cell, values
-from irpipe.selection import SAME, Pair, Rate, eps_label, rate
+from irpipe.reports.parts.selection import SAME, Pair, Rate, eps_label, rate
 
 RELABELLED = {"A1": 200, "A2": 100}  # table: steps
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from irpipe import table5
+from irpipe.attacks.parts import table5
 from irpipe.errata import Row, finding, released
 from irpipe.io import Result
 from irpipe.published import METHODS, Cell, values
-from irpipe.selection import SAME, Pair, Rate, rate
+from irpipe.reports.parts.selection import SAME, Pair, Rate, rate
 
 
 def rows(chosen: dict[Pair, list[Result]]) -> list[Row]:

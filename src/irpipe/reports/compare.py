@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.paired import Difference, compare, same_images
 from irpipe.published import METHODS, values
 from irpipe.quantities import Count
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import ACCURACY, Pair, eps_label, network, pair_of, select
+from irpipe.reports.parts.paired import Difference, compare, same_images
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import ACCURACY, Pair, eps_label, network, pair_of, select
 from irpipe.stats import holm
 
 STATED = (("int", "adv"), ("int", "ig_norm"), ("int", "int_one_class"))  # paper, on Tables 3 and 4
@@ -34,7 +34,7 @@ def report(results: list[Result], output: Path, *, title: str, attack: str = "pg
     """Write Int against Adv, IG-Norm and Int-1-class as `output`.csv, .md, .tex and .html; return the four paths.
 
     At the radii of Table 3, for every data set, model and run that has both methods. Raises IrpipeError as
-    `irpipe.selection.select` does, if two results are of other images or lack a radius, and if no network has both.
+    `selection.select` does, if two results are of other images or lack a radius, and if no network has both.
     """
     tests: list[Test] = []
     for members in select(results, attack, output.name, (*ACCURACY, "index")).values():

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from irpipe.cells import Column, Measured, beside, block, lacks, over_radii
-from irpipe.correlation import ARRAYS, FEW, correlation
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
+from irpipe.maps.correlation import ARRAYS, FEW, correlation
 from irpipe.published import Cell, Printed, values
-from irpipe.render import Page, write
-from irpipe.selection import SAME, network, select
+from irpipe.reports.parts.cells import Column, Measured, beside, block, lacks, over_radii
+from irpipe.reports.parts.render import Page, write
+from irpipe.reports.parts.selection import SAME, network, select
 
 LEGEND = (
     "Mean of Kendall's tau-b between the true class's clean and attacked map, over the n images whose prediction the "
@@ -33,7 +33,7 @@ def report(
     Columns are the radii of the `published` table for a data set and model, else those up to the training radius.
     Records carry the mean over all images (`all`, in [`all_low`, `all_high`]) and the number of images with a constant
     map (`undefined`). A method trained from several seeds gets one more row. Raises IrpipeError as
-    `irpipe.selection.select` does, and if a result lacks a column.
+    `selection.select` does, and if a result lacks a column.
     """
     printed = values(published) if published else {}
     blocks, records = [], []

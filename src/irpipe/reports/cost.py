@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irpipe.draw import key, save, style
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import METHODS
 from irpipe.quantities import Count
-from irpipe.selection import Rate, eps_label, network, pair_of, rate, select
+from irpipe.reports.parts.draw import key, save, style
+from irpipe.reports.parts.selection import Rate, eps_label, network, pair_of, rate, select
 
 
 def report(

@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.draw import Style, key, save, style
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import METHODS, PGD_TABLES, values
 from irpipe.quantities import Count
-from irpipe.selection import SAME, Pair, Rate, eps_label, name, network, rate, select
+from irpipe.reports.parts.draw import Style, key, save, style
+from irpipe.reports.parts.selection import SAME, Pair, Rate, eps_label, name, network, rate, select
 
 Points = list[tuple[float, Rate]]
 
@@ -31,7 +31,7 @@ def report(
 
     The x axis holds all radii (l-infinity, [0, 1]) at `steps` steps, or all step counts at the training
     radius. Published values are hollow markers. Equal results give equal bytes. Raises IrpipeError as
-    `irpipe.selection.select` does, and if a result has nothing to draw.
+    `selection.select` does, and if a result has nothing to draw.
     """
     chosen = select(results, attack, output.name)
     colours, styles = key([result for members in chosen.values() for result in members])

@@ -6,8 +6,8 @@ from irpipe.errata import COLUMNS, Row, aai, isa, pgd, unforeseen
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.quantities import Names
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import name, network, select
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import name, network, select
 
 FINDINGS = {"pgd": pgd.rows, "isa": isa.rows, "aai": aai.rows}  # by kind of attack
 FINDINGS |= dict.fromkeys(("gabor", "snow", "jpeg", "fog"), unforeseen.rows)
@@ -17,7 +17,7 @@ LEGEND = "Ours: the released networks, attacked by this pipeline. In parentheses
 def report(results: list[Result], output: Path, *, title: str, attacks: Names = ["pgd"]) -> list[Path]:  # noqa: B006
     """Write the erratum as `output`.csv (one record per finding), .md, .tex and .html; return the four paths.
 
-    Raises IrpipeError as `irpipe.selection.select` does, and for a kind of attack without findings.
+    Raises IrpipeError as `selection.select` does, and for a kind of attack without findings.
     """
     rows: list[Row] = []
     for attack in attacks:

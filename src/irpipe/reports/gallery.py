@@ -6,12 +6,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irpipe import table5
-from irpipe.draw import save, style
+from irpipe.attacks.parts import table5
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.quantities import Index, Names
-from irpipe.selection import Pair, method, name, network, together
+from irpipe.reports.parts.draw import save, style
+from irpipe.reports.parts.selection import Pair, method, name, network, together
 
 ARRAYS = ("picture", "clean", "prediction", "label")
 
@@ -27,7 +27,7 @@ def report(
     """Draw image `image` of those that the results keep, clean and attacked at the first radius; return the paths.
 
     Below each stands the class that the network sees, below the clean one its label. Raises IrpipeError as
-    `irpipe.selection.together` does, and if a result does not keep this image.
+    `selection.together` does, and if a result does not keep this image.
     """
     rows = [(pair, each) for pair, them in together(results, attacks, output.name, ARRAYS).items() for each in them]
     with style():

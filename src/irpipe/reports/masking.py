@@ -4,10 +4,10 @@ from pathlib import Path
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.masking import MISSED, SHARE, Flag, flags, verdict
 from irpipe.quantities import Names
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import ACCURACY, eps_label, method, network, together
+from irpipe.reports.parts.masking import MISSED, SHARE, Flag, flags, verdict
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import ACCURACY, eps_label, method, network, together
 
 LEGEND = (
     f"Each sign with its numbers at the data set's radius. Raised: a rival attack leaves fewer images right; accuracy "
@@ -25,8 +25,8 @@ def report(
 ) -> list[Path]:
     """Write a row for each network and sign as `output`.csv, .md, .tex and .html; return the four paths.
 
-    Raises IrpipeError as `irpipe.selection.together` does, if a result lacks the data set's radius, and if none of the
-    attacks is of a kind that `irpipe.masking` knows.
+    Raises IrpipeError as `selection.together` does, if a result lacks the data set's radius, and if none of the
+    attacks is of a kind that `masking` knows.
     """
     blocks, records = [], []
     for pair, networks in together(results, attacks, output.name, (*ACCURACY, "index"), partly=True).items():

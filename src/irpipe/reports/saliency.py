@@ -7,12 +7,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from irpipe.draw import save, style
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import INTERPRETERS
 from irpipe.quantities import Index, Names
-from irpipe.selection import method, name, network, pair_of, select
+from irpipe.reports.parts.draw import save, style
+from irpipe.reports.parts.selection import method, name, network, pair_of, select
 
 LEGEND = "red: speaks for the class, blue: against it; τ: Kendall's tau-b of the map, benign against attacked"
 
@@ -30,7 +30,7 @@ def report(
 
     Maps lie over the image in grey, upsampled bilinearly, integrated gradients summed over colours. An interpreter's
     four maps share one scale, from minus to plus their largest magnitude. Raises IrpipeError as
-    `irpipe.selection.select` does, and if nothing is left to draw.
+    `selection.select` does, and if nothing is left to draw.
     """
     chosen = select(results, attack, output.name, ("image", "target")).values()
     found = [r for members in chosen for r in members if methods is None or r.attrs["method"] in methods]

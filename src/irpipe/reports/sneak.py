@@ -4,14 +4,14 @@ import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from irpipe import nds
-from irpipe.discrepancy import Specification
 from irpipe.io import Result
-from irpipe.nds import Scores
+from irpipe.maps import nds
+from irpipe.maps.discrepancy import Specification
+from irpipe.maps.nds import Scores
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS, Measure, Resistance, resistances
 from irpipe.quantities import Names
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import Pair, method, network, select
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import Pair, method, network, select
 
 NEAR, FAR = 0.05, 0.15  # relative difference of NDS from the published value: C.0; the bar of the reproduction
 CLAIMS = ("2-class: largest NDS", "2-class: smallest NSL")  # of an interpreter and norm, paper Sec. 5
@@ -45,7 +45,7 @@ def report(
     """Write a table as `output`.csv (one record per cell), .md, .tex and .html; return the four paths.
 
     A row is an attack, one for each interpreter; the last columns say whether the paper's two claims on the 2-class
-    measure hold in it. Raises IrpipeError as `irpipe.selection.select` does.
+    measure hold in it. Raises IrpipeError as `selection.select` does.
     """
     printed = resistances() if published else {}
     found: dict[Pair, list[tuple[Result, list[Cell]]]] = {}

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Literal
 
-from irpipe.cells import Column, Measured, accuracy, beside, block, lacks, over_radii
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import Cell, Printed, values
 from irpipe.quantities import Count
-from irpipe.render import Page, write
-from irpipe.selection import SAME, Pair, eps_label, network, rate, select
+from irpipe.reports.parts.cells import Column, Measured, accuracy, beside, block, lacks, over_radii
+from irpipe.reports.parts.render import Page, write
+from irpipe.reports.parts.selection import SAME, Pair, eps_label, network, rate, select
 
 LEGEND = (
     "Accuracy on the attacked test images, 95% Wilson interval in brackets, the published value in "
@@ -33,7 +33,7 @@ def report(
     A method trained from several seeds gets one more row: the mean over them and their standard deviation.
     Columns are radii up to the training radius at `steps` steps, or step counts at the training radius; where
     the `published` table has such values for a data set and model, they are exactly its columns. Raises
-    IrpipeError as `irpipe.selection.select` does, and if a result lacks a column.
+    IrpipeError as `selection.select` does, and if a result lacks a column.
     """
     printed = values(published) if published else {}
     blocks, records = [], []

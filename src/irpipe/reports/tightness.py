@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.draw import COLOURS, save, style
 from irpipe.io import Result
-from irpipe.selection import method, network, select
+from irpipe.reports.parts.draw import COLOURS, save, style
+from irpipe.reports.parts.selection import method, network, select
 
 ARRAYS = ("bound", "discrepancy", "changed", "tightness")
 MARKERS = "ox+^v"  # of the attacks, over again if there are more
@@ -20,7 +20,7 @@ def report(results: list[Result], output: Path, *, title: str, attack: str = "pr
     """Draw one row of panels per data set and model, a panel per method, as `output`.png, .pdf and .svg; return paths.
 
     A point is an image whose prediction the attack changed; none can lie below the line. Raises IrpipeError as
-    `irpipe.selection.select` does.
+    `selection.select` does.
     """
     chosen = select(results, attack, output.name, ARRAYS)
     wide = max(len(members) for members in chosen.values())

@@ -6,13 +6,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from irpipe import nds
-from irpipe.draw import save, style
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
+from irpipe.maps import nds
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS
 from irpipe.quantities import Index
-from irpipe.selection import method, name, network, pair_of, select
+from irpipe.reports.parts.draw import save, style
+from irpipe.reports.parts.selection import method, name, network, pair_of, select
 from irpipe.stats import bootstrap
 
 COLOURS = {"one": "#D55E00", "two": "#0072B2", "all": "#009E73"}  # Okabe and Ito
@@ -26,7 +26,7 @@ def report(
     A line shows how a measure's discrepancy (for l2 its square, C.5 I13), as the running minimum over growing radii,
     falls. Of one `image`, by its place in the test set: against the radius. Of none: the mean over the images whose
     points are all valid, with its 95% bootstrap band, against the penalty, the radius over each image's smallest. The
-    hollow point is the plain attack. Raises IrpipeError as `irpipe.selection.select` does, and if a result lacks the
+    hollow point is the plain attack. Raises IrpipeError as `selection.select` does, and if a result lacks the
     image or has nothing to draw.
     """
     arrays = (*nds.ARRAYS, "discrepancy", "index")

@@ -7,11 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.draw import Style, key, save, style
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import METHODS
-from irpipe.selection import network, pair_of
+from irpipe.reports.parts.draw import Style, key, save, style
+from irpipe.reports.parts.selection import network, pair_of
 
 PANELS = {
     "loss": "training loss",

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from irpipe import table5
-from irpipe.cells import Column, Measured, beside, block
+from irpipe.attacks.parts import table5
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import values
 from irpipe.quantities import Names
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import ACCURACY, SAME, eps_label, method, name, network, rate, together
+from irpipe.reports.parts.cells import Column, Measured, beside, block
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import ACCURACY, SAME, eps_label, method, name, network, rate, together
 
 NEAR, FAR = 0.03, 0.06  # what two runs of the released code may differ by, as it seeds one generator of two; twice it
 LEGEND = (
@@ -32,7 +32,7 @@ def report(
     """Write a table as `output`.csv (one record per cell), .md, .tex and .html; return the four paths.
 
     Rows are networks, columns attacks and their radii. Attacks that differ in their step rule alone are compared in a
-    block of their own. Raises IrpipeError as `irpipe.selection.together` does, and for other kinds of attack.
+    block of their own. Raises IrpipeError as `selection.together` does, and for other kinds of attack.
     """
     blocks, records = [], []
     for pair, networks in together(results, attacks, output.name, [*ACCURACY, "nan"]).items():

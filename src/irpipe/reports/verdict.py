@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from irpipe.claims import CLAIMS, Finding, find
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.published import METHODS
 from irpipe.quantities import Names
-from irpipe.render import Block, Entry, Page, write
-from irpipe.selection import ACCURACY, eps_label, name, network, pair_of, together
+from irpipe.reports.parts.claims import CLAIMS, Finding, find
+from irpipe.reports.parts.render import Block, Entry, Page, write
+from irpipe.reports.parts.selection import ACCURACY, eps_label, name, network, pair_of, together
 
 LEGEND = (
     "At the data set's radius. Ours: the published attack. Stress: what every attack at hand leaves, the worst for "
@@ -31,7 +31,7 @@ def report(
 
     The rule for each verdict, with d the difference of the two methods under all `attacks`: a claim holds if d's 95%
     interval lies above its bound, holds weaker if d alone lies above its floor, else is not supported
-    (`irpipe.claims`). Raises IrpipeError as `irpipe.selection.together` does, if results are of other images or lack
+    (`claims`). Raises IrpipeError as `selection.together` does, if results are of other images or lack
     the data set's radius, and if they bear on no claim.
     """
     by = {

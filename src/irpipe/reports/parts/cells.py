@@ -9,8 +9,8 @@ import numpy as np
 
 from irpipe.io import Result
 from irpipe.published import METHODS, Cell, Printed
-from irpipe.render import Block, Entry
-from irpipe.selection import SAME, Pair, Rate, eps_label, method, name
+from irpipe.reports.parts.render import Block, Entry
+from irpipe.reports.parts.selection import SAME, Pair, Rate, eps_label, method, name
 
 Record = dict[str, object]
 

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from irpipe.discrepancy import Specification, specifications
 from irpipe.io import Result
+from irpipe.maps.discrepancy import Specification, specifications
 from irpipe.published import Resistance
 from irpipe.stats import bootstrap
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.selection import correct, eps_label, name
+from irpipe.reports.parts.selection import correct, eps_label, name
 from irpipe.stats import mcnemar, paired
 
 

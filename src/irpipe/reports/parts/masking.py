@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from irpipe.io import Result
-from irpipe.paired import right
-from irpipe.selection import SAME, eps_label, located
+from irpipe.reports.parts.paired import right
+from irpipe.reports.parts.selection import SAME, eps_label, located
 
 VANISHED = 1e-7  # about the resolution of float32 at 1: below it, softmax rounds to the label
 SHARE = 0.05  # of images whose gradient may vanish

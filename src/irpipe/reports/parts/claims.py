@@ -7,13 +7,13 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from irpipe.cells import Column, beside
-from irpipe.correlation import correlation
 from irpipe.io import Result
-from irpipe.masking import flags, verdict
-from irpipe.paired import right, same_images
+from irpipe.maps.correlation import correlation
 from irpipe.published import values
-from irpipe.selection import SAME, located
+from irpipe.reports.parts.cells import Column, beside
+from irpipe.reports.parts.masking import flags, verdict
+from irpipe.reports.parts.paired import right, same_images
+from irpipe.reports.parts.selection import SAME, located
 from irpipe.stats import bootstrap
 
 STEPS = 200  # of the paper's attacks, C.4, C.6-2

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irpipe.io import Result
-from irpipe.selection import located
+from irpipe.reports.parts.selection import located
 from irpipe.stats import bootstrap
 
 ARRAYS = ("eps", "steps", "tau", "defined", "kept")  # of a result with correlations over radii

@@ -1,0 +1,1 @@
+"""What several attacks share; the folder above lists the attacks themselves."""
