@@ -135,7 +135,8 @@ def plain(raw: object, where: str) -> None:
         else:
             parts = []
             if isinstance(value, int | float) and not abs(value) < 2**63:  # NaN, too: pydantic would make it None
-                raise IrpipeError(f"{key}: not a finite number of at most 64 bits; found {reprlib.repr(value)}")
+                found = f"{value:g}" if isinstance(value, float) else "more"  # Python writes no whole number that long
+                raise IrpipeError(f"{key}: not a finite number of at most 64 bits; found {found}")
             if not isinstance(value, int | float | str | None):
                 raise IrpipeError(f"{key}: not a text, number, true, false or null; found {type(value).__name__}")
             if isinstance(value, str) and not value.isprintable():
