@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchattacks
+from plain import Plain
 
 from irpipe import config
 from irpipe.data import data_root, load
@@ -34,7 +35,8 @@ def ours(path: Path, data: Path, images: int) -> np.ndarray:
 def theirs(path: Path, data: Path, images: int) -> np.ndarray:
     """Accuracies `[E, S]` by one torchattacks run for each."""
     checkpoint = read_checkpoint(path)
-    test, network = load(checkpoint.metadata["data"], data, "test"), load_network(checkpoint, path)
+    test = load(checkpoint.metadata["data"], data, "test")
+    network = Plain(load_network(checkpoint, path)).requires_grad_(False)
     index = np.random.RandomState(99).permutation(len(test))[:images]
     chosen, labels = test.images[index].float(), test.labels[index]
     found = np.zeros((len(RADII), len(STEPS)))

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from plain import Plain
+from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe import config
@@ -24,26 +25,6 @@ from irpipe.train import Plan, Trainer
 
 METHODS = ("adv", "trades", "int_one_class", "int", "int_adv")
 WEIGHT, STEPS, STEP_SIZE, RADIUS, RATE = 0.01, 40, 0.01, 0.3, 1e-4
-
-
-class Plain(nn.Module):
-    """Small, as its layers are listed in protocol C.1."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        convolutions = [nn.Conv2d(1, 16, 4, 2, 1), nn.Conv2d(16, 32, 4, 2, 1), nn.Conv2d(32, 100, 7, 1, 3)]
-        self.body = nn.Sequential(convolutions[0], nn.ReLU(), convolutions[1], nn.ReLU(), convolutions[2])
-        self.head = nn.Linear(100, 10, bias=False)
-
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class activation maps and logits."""
-        features = self.body(images)
-        return F.conv2d(features, self.head.weight[:, :, None, None]), self.head(features.mean(dim=(2, 3)))
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
-        logits: Tensor = self.head(self.body(images).mean(dim=(2, 3)))
-        return logits
 
 
 def plain_loss(network: Plain, method: str, images: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
@@ -70,9 +51,8 @@ def plain_loss(network: Plain, method: str, images: Tensor, labels: Tensor) -> C
     return trades if method == "trades" else interp
 
 
-def plain_step(method: str, images: Tensor, labels: Tensor) -> Callable[[], object]:
+def plain_step(method: str, network: Plain, images: Tensor, labels: Tensor) -> Callable[[], object]:
     """A function that takes one training step of a plain network."""
-    network = Plain()
     optimiser = torch.optim.Adam(network.parameters(), RATE)
 
     def step() -> None:
@@ -120,7 +100,7 @@ def main() -> None:
     print(f"{'method':14}{'irpipe':>10}{'plain':>10}{'ratio':>8}   ms a step, {torch.get_num_threads()} threads")
     for method in options.methods:
         trainer, ours = ours_step(method, data_root(options.data))
-        plain = plain_step(method, trainer.training.images[:50], trainer.training.labels[:50])
+        plain = plain_step(method, Plain(trainer.network), trainer.training.images[:50], trainer.training.labels[:50])
         ours(), plain()
         pairs = [(milliseconds(ours), milliseconds(plain)) for _ in range(options.steps)]
         ratio = statistics.median(theirs / own for own, theirs in pairs)

@@ -14,6 +14,7 @@ from irpipe.progress import progress
 
 Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
+ROWS = 200  # at a time on a CPU: what the layers keep of more falls out of its cache
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,10 @@ def attain(
     with progress(label, last) as advance:
         for step in range(1, last + 1):
             if len(rows):
-                point = update(point, _gradient(partial(objective, rows=rows), point), rows)
+                size = ROWS if point.device.type == "cpu" else len(rows)
+                parts = zip(torch.split(point, size), torch.split(rows, size), strict=True)
+                gradient = torch.cat([_gradient(partial(objective, rows=part), points) for points, part in parts])
+                point = update(point, gradient, rows)
                 if leave:
                     again = rows[(point == anchor).flatten(1).all(dim=1)]
                     ahead = due[:, again] - step

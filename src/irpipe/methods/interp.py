@@ -34,13 +34,13 @@ def objective(
 
     def discrepancy(maps: Tensor) -> Tensor:
         change = (maps - clean).abs().sum(dim=(2, 3))
-        own = change[true]
-        if classes == "one":
-            return factor * own.mean()
-        logits = maps.mean(dim=(2, 3))
-        # masking before the softmax, not dividing after it: probabilities that underflow would give 0/0
-        share = torch.softmax(logits.masked_fill(true, -torch.inf) if softmax == "others" else logits, dim=1)
-        return factor * (own + (share * change).masked_fill(true, 0).sum(dim=1)).mean()
+        counted = true.to(maps.dtype)
+        if classes == "two":
+            logits = maps.mean(dim=(2, 3))
+            # masking before the softmax, not dividing after it: probabilities that underflow would give 0/0
+            share = torch.softmax(logits.masked_fill(true, -torch.inf) if softmax == "others" else logits, dim=1)
+            counted = share.masked_fill(true, 1)
+        return factor * (counted * change).sum(dim=1).mean()
 
     def fit(maps: Tensor) -> Tensor:
         return F.cross_entropy(maps.mean(dim=(2, 3)), labels)
