@@ -1,45 +1,35 @@
-"""Time per map pair of `irpipe.maps.kendall.kendall` against a loop over scipy.stats.kendalltau, in one run."""
+"""Kendall's tau-b of many pairs of maps, against a loop over scipy.stats.kendalltau."""
 
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from functools import partial
 
+import numpy as np
 import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
+from benchmarks.common import Line, Setup, in_turns, line
 from irpipe.maps.kendall import kendall
 
 CASES = ((49, 200, 5), (64, 200, 5), (784, 20, 5), (3072, 5, 5))  # entries, maps, sets: CAM, then IG
 
 
-def seconds(*functions: Callable[[], object], repeats: int = 9) -> list[float]:
-    """Least time of several calls of each, taken in turn, so that what else the machine does slows them alike."""
-    times: list[list[float]] = [[] for _ in functions]
-    for _ in range(repeats):
-        for function, taken in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
-
-
-def loop(clean: Tensor, moved: Tensor) -> list[float]:
+def loop(clean: Tensor, moved: Tensor) -> np.ndarray:
     """What the released code does, a pair at a time."""
-    return [kendalltau(x, y).statistic for one in moved.numpy() for x, y in zip(clean.numpy(), one, strict=True)]
+    rows = [[kendalltau(x, y).statistic for x, y in zip(clean.numpy(), one, strict=True)] for one in moved.numpy()]
+    return np.array(rows)
 
 
-def main() -> None:
-    """Print a table."""
-    torch.set_num_threads(1)
-    print(f"{'entries':>8}{'scipy, us':>12}{'irpipe, us':>12}{'ratio':>8}")
+def lines(setup: Setup) -> Iterator[Line]:
+    """A line a size of maps."""
     for entries, maps, sets in CASES:
         generator = torch.Generator().manual_seed(0)
         clean = torch.randn(maps, entries, generator=generator)
         moved = clean + torch.randn(sets, maps, entries, generator=generator)
-        theirs, ours = seconds(lambda: loop(clean, moved), lambda: kendall(clean, moved))  # noqa: B023
-        per = 1e6 / (maps * sets)
-        print(f"{entries:>8}{theirs * per:>12.1f}{ours * per:>12.1f}{theirs / ours:>8.1f}")
-
-
-if __name__ == "__main__":
-    main()
+        ((own, _), found), (quick, slow) = in_turns(
+            3 * setup.rounds,
+            partial(kendall, clean, moved),
+            partial(loop, clean, moved),
+        )
+        equal = f"within {np.abs(own.numpy() - found).max():.0e}"
+        yield line(f"tau-b, {entries} entries, {maps * sets} pairs", "scipy", quick, slow, equal)

@@ -1,25 +1,20 @@
-"""Milliseconds of a training step: irpipe against a plain autograd port of the same recipe, in one run, on MNIST Small.
+"""A training step on MNIST Small, against a plain autograd port of the same recipe.
 
-    python benchmarks/training.py [--data FOLDER] [--steps 20] [METHOD ...]
-
-Both take steps of the recipe `timing` (batch 50, 40 inner steps at the full radius), in turns, so that a noisy machine
-slows both. The port is what the paper's equations give when written down: the whole network, all 100 channels of its
-last convolution, in each of the 40 gradients.
+Both take steps of the recipe `timing` (batch 50, 40 inner steps at the full radius). The port is what the paper's
+equations give when written down: the whole network, all 100 channels of its last convolution, in each of the 40
+gradients.
 """
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from plain import Plain
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.common import Line, Setup, in_turns, line
+from benchmarks.plain import Plain
 from irpipe import config
-from irpipe.data import data_root
 from irpipe.hardware import device
 from irpipe.train import Plan, Trainer
 
@@ -83,30 +78,13 @@ def ours_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]:
     return trainer, step
 
 
-def milliseconds(step: Callable[[], object]) -> float:
-    """How long one call takes."""
-    begin = time.perf_counter()
-    step()
-    return 1000 * (time.perf_counter() - begin)
-
-
-def main() -> None:
-    """Print milliseconds a step of both and the median of their ratio, a line a method."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("methods", nargs="*", default=METHODS)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--steps", type=int, default=20)
-    options = parser.parse_args()
-    print(f"{'method':14}{'irpipe':>10}{'plain':>10}{'ratio':>8}   ms a step, {torch.get_num_threads()} threads")
-    for method in options.methods:
-        trainer, ours = ours_step(method, data_root(options.data))
+def lines(setup: Setup) -> Iterator[Line]:
+    """A line a method; each round is a step."""
+    for method in METHODS:
+        trainer, ours = ours_step(method, setup.data)
         plain = plain_step(method, Plain(trainer.network), trainer.training.images[:50], trainer.training.labels[:50])
         ours(), plain()
-        pairs = [(milliseconds(ours), milliseconds(plain)) for _ in range(options.steps)]
-        ratio = statistics.median(theirs / own for own, theirs in pairs)
-        own, theirs = (statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"{method:14}{own:10.1f}{theirs:10.1f}{ratio:8.2f}", flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        _, (quick, slow) = in_turns(5 * setup.rounds, ours, plain)
+        yield line(
+            f"{method}, 50 images, {STEPS} inner steps", "plain autograd", quick, slow, "not compared: random starts"
+        )

@@ -53,5 +53,7 @@ def _draw(panel: Axes, logs: list[Result], column: str, colours: dict[str, str],
         panel.plot(x, y, styles[log.attrs["run"]], color=colours[log.attrs["method"]], linewidth=1.2)
     panel.set_xlabel("epoch")
     panel.grid(alpha=0.25, linewidth=0.5)
+    if column == "loss":
+        panel.set_yscale("log")  # of TRADES, summed over a batch, 50 times the others
     if "accuracy" in column:
         panel.set_ylim(-0.02, 1.02)
