@@ -10,9 +10,9 @@ from matplotlib.lines import Line2D
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.published import METHODS, PGD_TABLES, values
+from irpipe.published import PGD_TABLES, values
 from irpipe.quantities import Count
-from irpipe.reports.parts.draw import Style, key, save, style
+from irpipe.reports.parts.draw import Style, handles, key, save, style
 from irpipe.reports.parts.selection import SAME, Pair, Rate, eps_label, name, network, rate, select
 
 Points = list[tuple[float, Rate]]
@@ -54,8 +54,7 @@ def report(
         for panel in panels[len(chosen) :]:
             panel.remove()
         figure.suptitle(title, fontsize=10)
-        handles = _legend(colours, styles, published)
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(handles=_legend(colours, styles, published), loc="outside right upper", frameon=False, fontsize=8)
         return save(figure, output)
 
 
@@ -110,7 +109,5 @@ def _dress(panel: Axes, members: list[Result], over: str) -> None:
 
 
 def _legend(colours: dict[str, str], styles: dict[str, Style], published: bool) -> list[Line2D]:
-    lines = [Line2D([], [], color=colour, label=METHODS.get(key, key)) for key, colour in colours.items()]
-    lines += [Line2D([], [], color="#444444", linestyle=style, label=run) for run, style in styles.items()]
     hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#444444", label="published")
-    return [*lines, hollow] if published else lines
+    return [*handles(colours, styles), *([hollow] if published else [])]

@@ -5,12 +5,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.published import METHODS
-from irpipe.reports.parts.draw import Style, key, save, style
+from irpipe.reports.parts.draw import Style, handles, key, save, style
 from irpipe.reports.parts.selection import network, pair_of
 
 PANELS = {
@@ -41,9 +39,7 @@ def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
                 panel.set_title(network(pair), fontsize=9)
                 panel.set_ylabel(label)
         figure.suptitle(title, fontsize=10)
-        handles = [Line2D([], [], color=colour, label=METHODS.get(name, name)) for name, colour in colours.items()]
-        handles += [Line2D([], [], color="#444444", linestyle=dash, label=run) for run, dash in styles.items()]
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+        figure.legend(handles=handles(colours, styles), loc="outside right upper", frameon=False, fontsize=8)
         return save(figure, output)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal, cast
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from irpipe.io import Result, replacing
 from irpipe.published import METHODS, place
@@ -39,6 +40,12 @@ def key(results: list[Result]) -> tuple[dict[str, str], dict[str, Style]]:
     colours = COLOURS | {method: MORE[k % len(MORE)] for k, method in enumerate(others)}
     runs = sorted({str(result.attrs["run"]) for result in results}, key=lambda run: (run != "released", len(run), run))
     return {m: colours[m] for m in methods}, {run: STYLES[k % len(STYLES)] for k, run in enumerate(runs)}
+
+
+def handles(colours: dict[str, str], styles: dict[str, Style]) -> list[Line2D]:
+    """What a legend shows of a key: a line a method, a line a run."""
+    methods = [Line2D([], [], color=colour, label=METHODS.get(name, name)) for name, colour in colours.items()]
+    return methods + [Line2D([], [], color="#444444", linestyle=dash, label=run) for run, dash in styles.items()]
 
 
 def save(figure: Figure, output: Path) -> list[Path]:
