@@ -7,7 +7,9 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from torch import nn
+from torch.nn import functional
 
+from irpipe import models
 from irpipe.errors import IrpipeError
 from irpipe.models import Folded, Network, build, from_tensors
 
@@ -200,3 +202,42 @@ def test_from_tensors_names_what_does_not_fit(change: dict[str, torch.Tensor | N
 def test_from_tensors_refuses_another_model() -> None:
     with pytest.raises(IrpipeError, match=r"^here: head is \(10, 64\); model small wants \(10, 100\)$"):
         from_tensors("small", MNIST, 10, random_network("pool", MNIST).state_dict(), "here")
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(4, 2, 1), (5, 1, 2), (3, 2, 0)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_convolution_has_the_librarys_values_and_derivatives(
+    kernel: int, stride: int, padding: int, channels: int
+) -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = (2, channels, 9, 8), (4, channels, kernel, kernel), (4,)
+    given = [torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+    def ours(*parts: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = models._Convolve.apply(*parts, (stride, stride), (padding, padding))  # type: ignore[no-untyped-call]
+        return out
+
+    expected = functional.conv2d(*given, stride, padding)
+    torch.testing.assert_close(ours(*given), expected)
+    weights = torch.randn(expected.shape, generator=generator, dtype=torch.float64)
+    for mine, theirs in zip(
+        torch.autograd.grad((weights * ours(*given)).sum(), given),
+        torch.autograd.grad((weights * expected).sum(), given),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs)
+    assert torch.autograd.gradgradcheck(ours, given)
+
+
+def test_loops_over_images_work_out_no_gradient_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, images = random_network("small", MNIST), random_images(MNIST).requires_grad_()
+    wanted: list[tuple[bool, ...]] = []
+    backward = models._Convolve.backward
+    monkeypatch.setattr(
+        models._Convolve,
+        "backward",
+        lambda ctx, *gradients: wanted.append(ctx.needs_input_grad[:3]) or backward(ctx, *gradients),
+    )
+    for called in (network, Folded(network, MNIST)):
+        called(images).sum().backward()
+    assert wanted == [(True, True, True), (True, False, False)]

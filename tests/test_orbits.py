@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
+from irpipe import ascent
 from irpipe.ascent import attain, sign_steps
 from irpipe.models import Folded, build
 
@@ -67,6 +68,17 @@ def test_work_ends_with_the_first_return(cycle: int, moves: int) -> None:
     ring = [(place + 1) % cycle for place in range(cycle)]
     assert walk(ring, [0], [200], leave=True) == ({200: [200 % cycle]}, moves)
     assert walk(ring, [0], [200], leave=False) == ({200: [200 % cycle]}, 200)
+
+
+def test_rows_are_taken_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    successor, starts = [1, 2, 0, 4, 5, 6, 3], [0, 3, 1, 4, 2, 5, 6]
+    whole = walk(successor, starts, [2, 9, 50], leave=True)
+    seen: list[int] = []
+    gradient = ascent._gradient
+    monkeypatch.setattr(ascent, "_gradient", lambda given, point: seen.append(len(point)) or gradient(given, point))
+    monkeypatch.setattr(ascent, "ROWS", 3)
+    assert walk(successor, starts, [2, 9, 50], leave=True) == whole
+    assert seen[:3] == [3, 3, 1]
 
 
 def test_rows_that_left_do_not_move_those_that_stay() -> None:
