@@ -1,11 +1,13 @@
 """Real data for the tests that need it: `IRPIPE_SHARED`, else the folder `shared` beside the repository."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from project import Project, copied
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is loaded
 
@@ -29,3 +31,19 @@ def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cifar10")
     subprocess.run([sys.executable, str(script), str(root)], check=True, capture_output=True)
     return root
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which everything has been made once."""
+    project = copied(tmp_path_factory.mktemp("built") / "irpipe")
+    run = project.snakemake()
+    assert run.returncode == 0, run.stderr
+    return project.folder
+
+
+@pytest.fixture
+def project(built: Path, tmp_path: Path) -> Project:
+    """A copy of it, metadata and times included, to be changed."""
+    shutil.copytree(built, tmp_path / "irpipe", symlinks=True)
+    return Project(tmp_path / "irpipe")

@@ -232,9 +232,7 @@ def test_bad_evaluations(
     assert_refused(r"--code 0123456789ab: the code is now .*; start the workflow again", tmp_path, capsys, *wrong)
 
 
-def test_a_network_of_another_shape_is_named(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_shape_is_named(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     old = read_checkpoint(checkpoint)
     path = tmp_path / "pool.safetensors"
     write_checkpoint(path, Checkpoint(old.metadata | {"model": "pool"}, old.tensors))

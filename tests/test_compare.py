@@ -12,15 +12,14 @@ from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.reports import compare, masking, verdict
 from irpipe.reports.parts.claims import CLAIMS, find, judge
-from irpipe.reports.parts.masking import flags
+from irpipe.reports.parts.masking import SIGNS, flags
 from irpipe.reports.parts.masking import verdict as said
-from irpipe.stats import holm, mcnemar, paired
 
 RADII = [0.0, 0.05, 0.1, 0.2, 0.3]
 PGD = {"step_size": 0.01, "relative": None, "random_start": False}
 SIMILAR, *_ = CLAIMS
 ARTEFACT = next(claim for claim in CLAIMS if claim.second is None)
-TAU = next(claim for claim in CLAIMS if claim.tau)
+TAU = next(claim for claim in CLAIMS if claim.maps == "cam")
 
 
 def made(kind: str, right: dict[tuple[float, int], range], steps: list[int], n: int = 200, **attrs: Any) -> Result:
@@ -40,44 +39,6 @@ def made(kind: str, right: dict[tuple[float, int], range], steps: list[int], n: 
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
-
-
-# --- statistics --------------------------------------------------------------------------------------------
-
-
-def test_mcnemar_by_hand() -> None:
-    assert mcnemar(0, 0) == 1
-    assert mcnemar(1, 0) == 1  # 2 * 1/2
-    assert mcnemar(0, 5) == 2 / 32
-    assert mcnemar(5, 1) == 2 * (1 + 6) / 64
-    assert mcnemar(3, 3) == 1  # twice the tail exceeds 1
-    with pytest.raises(ValueError, match="-1 and 2"):
-        mcnemar(-1, 2)
-
-
-def test_mcnemar_equals_scipy() -> None:
-    rng = np.random.default_rng(3)
-    for first, second in [*rng.integers(0, 60, size=(50, 2)).tolist(), [900, 1100], [0, 10000]]:
-        expected = binomtest(first, first + second).pvalue if first + second else 1.0
-        assert mcnemar(first, second) == pytest.approx(expected, rel=1e-9, abs=1e-300)
-
-
-def test_holm_by_hand() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.4]) == pytest.approx([0.8, 0.8])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
-    with pytest.raises(ValueError, match=r"1\.5"):
-        holm([1.5])
-
-
-def test_paired_interval_by_hand() -> None:
-    # 30 against 10 of 200: d = .1, the variance 40 - 200 * .01 = 38
-    assert paired(30, 10, 200) == pytest.approx((0.1 - 1.959964 * 38**0.5 / 200, 0.1 + 1.959964 * 38**0.5 / 200))
-    assert paired(0, 0, 7) == (0, 0)
-    for wrong in ((-1, 0, 5), (3, 3, 5), (0, 0, 0)):
-        with pytest.raises(ValueError, match="of"):
-            paired(*wrong)
 
 
 # --- who beats whom ----------------------------------------------------------------------------------------
@@ -143,19 +104,41 @@ def square(kept: int) -> Result:
 def test_nothing_is_raised_where_stronger_attacks_win_more() -> None:
     fixed = made("pgd", {}, [30, 200])
     assert raised(strong(), square(40), fixed) == []  # as many as the white box
-    assert said(flags([strong(), square(40), fixed], "t")) == "no sign of masking"
+    moved = made("transfer", {(0.3, 1): range(40)}, [1])
+    assert said(flags([strong(), square(40), moved, fixed], "t")) == "no sign of masking"
+    assert said(flags([strong(), square(40)], "t")) == (
+        "no sign of masking; not looked for: transfer beats white-box, steps times step size below the radius"
+    )
+    assert {flag.name for flag in flags([strong(), square(40), moved, fixed], "t")} == set(SIGNS)
 
 
-def test_each_sign_is_raised_by_its_own_numbers() -> None:
-    assert raised(strong(), square(39)) == ["black-box beats white-box"]
-    assert raised(strong(), made("transfer", {(0.3, 1): range(39)}, [1])) == ["transfer beats white-box"]
-    few = dict(FALLING) | {(0.3, 1): range(39)}
-    assert raised(made("strong", few, [1, 100])) == ["one-step beats many-step"]
-    for kept, expected in ((61, []), (62, ["accuracy does not fall with the radius"])):  # from 60 at .2
+def test_each_sign_is_raised_by_more_than_chance() -> None:
+    """The white box leaves the first 40; six images that only one attack wins have p = 2/64, five 2/32."""
+    for kept, found in ((35, False), (34, True)):
+        assert raised(strong(), square(kept)) == ["black-box beats white-box"] * found
+        assert raised(strong(), made("transfer", {(0.3, 1): range(kept)}, [1])) == ["transfer beats white-box"] * found
+        few = dict(FALLING) | {(0.3, 1): range(kept)}
+        assert raised(made("strong", few, [1, 100])) == ["one-step beats many-step"] * found
+    for kept, expected in ((65, []), (66, ["accuracy does not fall with the radius"])):  # from 60 at .2
         rising = dict(FALLING) | {(0.3, 100): range(kept)}
         assert raised(made("strong", rising, [1, 100])) == expected
     flat = {(eps, count): range(9) for eps in RADII for count in (1, 100)}
     assert raised(made("strong", flat, [1, 100])) == ["accuracy does not fall with the radius"]
+
+
+def test_gradients_may_follow_autoattack() -> None:
+    """Its first parts win eight of the forty that `strong` leaves; what Square wins there is the black box's."""
+    for beaten, expected in ((3, []), (4, ["black-box beats white-box"])):
+        whole = made("autoattack", {(0.3, 5): range(32)}, [5], spec={"components": ["a", "b", "c", "square"]})
+        whole.arrays["beaten"] = np.where(whole.arrays["correct"], 0, beaten)
+        assert raised(strong(), whole, square(32)) == expected
+
+
+def test_rivals_are_of_the_same_images() -> None:
+    rival = square(40)
+    rival.arrays["index"] = np.arange(200)[::-1]
+    with pytest.raises(IrpipeError, match="are of other images"):
+        flags([strong(), rival], "t")
 
 
 def test_vanishing_gradients_and_lucky_iterates() -> None:
@@ -167,11 +150,11 @@ def test_vanishing_gradients_and_lucky_iterates() -> None:
     (flag,) = [flag for flag in flags([strong(gradient=slope)], "t") if flag.raised]
     assert flag.numbers == "zero for 0.5% of images, below 1e-07 for 5.5%"
     last = strong().arrays["correct"].copy()
-    for kept, expected in ((42, []), (43, ["last iterate better than worst"])):  # the worst leaves 40
+    for kept, expected in ((45, []), (46, ["last iterate better than worst"])):  # the worst leaves 40
         last[:kept, RADII.index(0.3), 1] = True
         assert raised(strong(last=last)) == expected
-    assert said(flags([strong(last=last)], "t")) == (
-        "no sign of masking; attack too weak: last iterate better than worst"
+    assert said(flags([strong(last=last)], "t")).startswith(
+        "no sign of masking; attack too weak: last iterate better than worst; not looked for: black-box"
     )
 
 
@@ -185,11 +168,12 @@ def test_fixed_steps_that_fall_short_are_named() -> None:
 
 def test_masking_report(tmp_path: Path) -> None:
     pgd = made("pgd", {}, [1, 200])
-    masking.report([strong(), square(39), pgd], tmp_path / "m", title="M", attacks=["pgd", "strong", "square"])
+    masking.report([strong(), square(34), pgd], tmp_path / "m", title="M", attacks=["pgd", "strong", "square"])
     found = {row["sign"]: row for row in rows(tmp_path / "m.csv")}
     row = found["black-box beats white-box"]
-    assert (row["raised"], row["value"], row["against"], row["about"]) == ("yes", "0.195", "0.2", "network")
+    assert (row["raised"], row["value"], row["against"], row["about"]) == ("yes", "0.17", "0.2", "network")
     line = "masking suspected: black-box beats white-box; attack too weak: steps times step size below the radius"
+    line += "; not looked for: transfer beats white-box"
     assert row["verdict"] == line
     assert line in (tmp_path / "m.md").read_text()
     assert found["vanishing gradients"]["raised"] == "no"
@@ -254,7 +238,7 @@ def test_an_artefact_is_judged_by_the_signs() -> None:
     fixed = made("pgd", {}, [30, 200])
     judged = [
         find(ARTEFACT, members, members, "t")
-        for members in ([fixed, strong()], [made("pgd", {}, [1, 200]), strong()], [fixed, strong(), square(39)])
+        for members in ([fixed, strong()], [made("pgd", {}, [1, 200]), strong()], [fixed, strong(), square(34)])
     ]
     assert [found and found.verdict for found in judged] == ["holds", "holds weaker", "not supported"]
     assert judged[1] is not None

@@ -13,9 +13,10 @@ from irpipe import evaluate, spec
 from irpipe.ascent import Case
 from irpipe.attacks import autoattack, strong, transfer
 from irpipe.errors import IrpipeError
-from irpipe.io import Checkpoint, write_checkpoint
+from irpipe.io import Checkpoint, Result, read_checkpoint, write_checkpoint
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
+from irpipe.reports.parts.selection import select
 
 SHAPE = (1, 8, 8)
 
@@ -267,6 +268,26 @@ def test_transfer_shows_each_image_the_worst_of_the_sources(digits: Case, tmp_pa
     white = scored(dataclasses.replace(digits, rng=rng), strong, [0.1], steps=[4])["correct"].sum()
     black = scored(dataclasses.replace(digits, rng=rng), transfer, [0.1], sources=sources, steps=4)["correct"].sum()
     assert white < black
+
+
+def test_transfer_records_the_hashes_of_its_sources(digits: Case, tmp_path: Path) -> None:
+    """Results of other sources at the same place are not shown together."""
+    path = checkpoint(tmp_path, made(2, (1, 28, 28), 10))
+    about = {"dataset": "digits", "data": {"kind": "digits"}, "model": "small", "run": "released"}
+    given = {"kind": "transfer", "sources": [path], "steps": 1, "images": 4, "eps": 0.2}
+    resolved = spec.resolve("attacks", given, "here")
+
+    def run(method: str = "int") -> Result:
+        subject = evaluate.Subject(digits.network, digits.folded, about | {"method": method}, "feed")
+        return evaluate.examine(subject, "transfer", resolved, Path("unused"), torch.device("cpu"), "c0de")
+
+    first = run()
+    assert first.attrs["sources_sha256"] == [read_checkpoint(Path(path)).sha256]
+    select([first, run("adv")], "transfer", "t")
+    Path(path).unlink()
+    assert checkpoint(tmp_path, made(3, (1, 28, 28), 10)) == path
+    with pytest.raises(IrpipeError, match=r"is from source networks .* with the same source networks"):
+        select([first, run("adv")], "transfer", "t")
 
 
 def test_transfer_wants_other_networks_of_the_same_images(digits: Case, tmp_path: Path) -> None:

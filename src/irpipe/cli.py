@@ -16,6 +16,7 @@ from irpipe import commands
 from irpipe.errors import IrpipeError
 
 ENTRY = "a name from the configs, or NAME={kind: ..., ...} to give the entry here"
+STRESS = ["pgd", "strong", "autoattack", "square", "aai_topk", "aai_centre", "aai_two_class", "aai_target"]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -53,10 +54,15 @@ def _parser() -> argparse.ArgumentParser:
         made = sub.add_parser(name, help=text, description=text)
         made.set_defaults(call=getattr(commands, f"{name}_command"))
         made.add_argument("--config", type=Path, help="look names up in this config instead of those in config/")
-        if name != "check":
+        if name not in ("check", "stress", "verify"):
             made.add_argument("--code", help="refuse to run unless the code has this hash (the workflow sets it)")
         add(made)
     return parser
+
+
+def _add_verify(made: argparse.ArgumentParser) -> None:
+    made.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="FOLDER")
+    made.add_argument("--remove", action="store_true", help="remove them, so that the workflow makes them again")
 
 
 def _add_data(made: argparse.ArgumentParser) -> None:
@@ -94,6 +100,19 @@ def _add_evaluate(made: argparse.ArgumentParser) -> None:
     _output(made, "RESULT.h5")
 
 
+def _add_stress(made: argparse.ArgumentParser) -> None:
+    text = "NET.safetensors of irpipe, NET.pt2 of torch.export, or module:function; the last two run their maker's code"
+    made.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
+    made.add_argument("--dataset", metavar="NAME", help=f"of its images; {ENTRY}")
+    text = "attacks (default: %(default)s), from config/stress.yaml unless --config; or NAME={kind: ..., ...}"
+    made.add_argument("--attacks", nargs="+", default=STRESS, metavar="NAME", help=text)
+    made.add_argument("--images", type=int, metavar="N", help="test images (else as the attacks say)")
+    made.add_argument("--name", help="of the network in reports (else of its file or function)")
+    _data(made)
+    _device(made)
+    _output(made, "FOLDER", "gets a result file for each attack")
+
+
 def _add_report(made: argparse.ArgumentParser) -> None:
     which = made.add_mutually_exclusive_group(required=True)
     which.add_argument("--table", metavar="NAME", help=ENTRY)
@@ -106,12 +125,27 @@ def _add_report(made: argparse.ArgumentParser) -> None:
 Add = Callable[[argparse.ArgumentParser], None]
 COMMANDS: dict[str, tuple[str, Add]] = {
     "check": ("Check a config: every name, kind, key and number.", lambda made: None),
+    "verify": ("Find outputs that were damaged: networks, logs, results, records of data sets.", _add_verify),
     "data": ("Check that a data set is complete, or fetch it; record its hash.", _add_data),
     "import": ("Turn a released network (.pkl) into a checkpoint.", _add_import),
     "train": ("Train a network from scratch by a named recipe; resumes where it was interrupted.", _add_train),
     "evaluate": ("Attack a network; print accuracy per radius and step count.", _add_evaluate),
+    "stress": (
+        "Put a network, also one that is not ours, under strong attacks; look for masked gradients.",
+        _add_stress,
+    ),
     "report": ("Make a table or a figure from results and training logs.", _add_report),
 }
+
+
+def _failed(error: MemoryError | RuntimeError) -> str:
+    """What a machine lacks or has lost, if that is the error, and what to do."""
+    said = (str(error).splitlines() or [""])[0]
+    if isinstance(error, MemoryError) or re.search("(out of|not enough|allocate) memory", said):
+        return "out of memory; use a machine with more or, for attacks, a smaller batch"
+    if "CUDA error" in said and "assert" not in said:
+        return f"the GPU failed ({said}); run it again, training goes on from its last state, or use --device cpu"
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -125,10 +159,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"irpipe {options.command}: error: {error}", file=sys.stderr)
         return 2
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not re.search("(out of|not enough|allocate) memory", str(error)):
+        failed = _failed(error)
+        if not failed:
             raise
-        hint = "use a machine with more or, for attacks, a smaller batch"
-        print(f"irpipe {options.command}: error: out of memory; {hint}", file=sys.stderr)
+        print(f"irpipe {options.command}: error: {failed}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"irpipe {options.command}: interrupted", file=sys.stderr)

@@ -6,15 +6,21 @@ torch is imported by those that need it, so that the others start at once.
 import argparse
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from irpipe import codehash, config, io
 from irpipe.errors import IrpipeError
 from irpipe.jobs import read_benchmarks
+
+if TYPE_CHECKING:
+    import torch
+
+    from irpipe.evaluate import Subject
 
 
 def _entry(section: str, given: str, options: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -50,6 +56,20 @@ def check_command(options: argparse.Namespace) -> None:
     checked = config.check(config.read(path), str(path))
     made = [run for entry in checked["networks"] for run in config.runs(entry)]
     print(f"{path}: {len(made)} networks, {len(checked['tables'])} tables, {len(checked['figures'])} figures; all well")
+
+
+def verify_command(options: argparse.Namespace) -> None:
+    """`irpipe verify`: name outputs that are damaged; with --remove, remove them for the workflow to make again."""
+    from irpipe.verify import damaged
+
+    found = damaged(options.folder)
+    for path, message in found.items():
+        if options.remove:
+            path.unlink()
+        print(message + ("; removed" if options.remove else ""))
+    if found and not options.remove:
+        raise IrpipeError(f"{options.folder}: {len(found)} damaged; remove them with --remove, then run the workflow")
+    print(f"{options.folder}: {len(found)} removed; run the workflow" if found else f"{options.folder}: all whole")
 
 
 def data_command(options: argparse.Namespace) -> None:
@@ -132,6 +152,80 @@ def _accuracies(result: io.Result) -> str:
     for radius, row in zip(radii, correct, strict=True):
         lines.append(f"{radius:9.4f}" + "".join(f"{value:11.3f}" for value in row))
     return "\n".join(lines) + f"\naccuracy on {len(result.arrays['label'])} test images"
+
+
+def stress_command(options: argparse.Namespace) -> None:
+    """`irpipe stress`: attack anyone's network by several attacks, write their results, print what they leave."""
+    from irpipe.data import data_root
+    from irpipe.evaluate import examine
+    from irpipe.hardware import device
+    from irpipe.reports.parts.masking import flags, verdict
+
+    where, results = device(options.device), []
+    subject = _subject(options, where)
+    stress = argparse.Namespace(config=options.config or config.SHIPPED / "stress.yaml")
+    attacks = [_entry("attacks", given, stress) for given in options.attacks]
+    if options.images is not None:
+        attacks = [
+            (name, config.resolved("attacks", spec | {"images": options.images}, f"--images, {name}"))
+            for name, spec in attacks
+        ]
+    for name, spec in attacks:
+        path = options.output / f"{name}.h5"
+        io.writable(path)
+        if "interpreter" in spec and not getattr(subject.network, "has_maps", True):
+            print(f"{name}: left out, it is on maps, and the network ends in no linear head over averaged features")
+            continue
+        code = codehash.of_evaluation(subject.about["data"]["kind"], spec["kind"])
+        results.append(examine(subject, name, spec, data_root(options.data), where, code))
+        io.write_result(path, results[-1])
+        print(f"{path}\n{_left(results[-1])}")
+    found = flags([result for result in results if _nominal(result)], "stress")
+    if found:
+        print(verdict(found))
+
+
+def _nominal(result: io.Result) -> bool:
+    """Whether a result has the data set's radius, at which signs of masking are looked for."""
+    return bool(np.isclose(result.arrays.get("eps", np.empty(0)), result.attrs["nominal_radius"]).any())
+
+
+def _subject(options: argparse.Namespace, where: "torch.device") -> "Subject":
+    """The network to stress: an irpipe checkpoint, a torch.export file, or what `module:function` gives."""
+    from irpipe import foreign
+    from irpipe.data import dataset
+    from irpipe.evaluate import Subject, subject_of
+
+    given = options.checkpoint
+    if given.endswith(".safetensors"):
+        if options.dataset or options.name:
+            raise IrpipeError(f"--dataset, --name: {given} says both itself; leave them out")
+        return subject_of(Path(given), where)
+    if ":" not in given and not given.endswith(".pt2"):
+        raise IrpipeError(f"--checkpoint {given}: neither NET.safetensors nor NET.pt2 nor module:function")
+    if not options.dataset:
+        raise IrpipeError(f"--dataset: missing; {given} does not say what its images are")
+    name, spec = _entry("datasets", options.dataset, options)
+    method = options.name or re.sub(r"\W", "_", Path(given.rpartition(":")[2]).stem)
+    config.check_name(method, "--name")
+    module = dataset(spec["kind"])
+    network, total = foreign.load(given, module.SHAPE, len(module.CLASSES), where)
+    about = {"dataset": name, "data": spec, "model": "own", "method": method, "run": "given", "given": given}
+    return Subject(network, foreign.AsItIs(network, module.SHAPE), about, total)
+
+
+def _left(result: io.Result) -> str:
+    """What an attack leaves at each radius, after its most steps: accuracy and, for maps, mean correlation."""
+    from irpipe.maps.correlation import lasting
+
+    arrays = result.arrays
+    if "eps" not in arrays:
+        return _accuracies(result)
+    heads = [f"{radius:7.4f}" for radius in arrays["eps"]]
+    lines = {"radius": heads, "accuracy": [f"{rate:7.3f}" for rate in arrays["correct"][:, :, -1].mean(axis=0)]}
+    if "tau" in arrays:
+        lines["tau"] = [f"{mean:7.3f}" for mean in lasting(arrays)[:, :, -1].mean(axis=0)]
+    return "\n".join(f"  {head:9}" + "".join(row) for head, row in lines.items())
 
 
 def report_command(options: argparse.Namespace) -> None:

@@ -75,13 +75,24 @@ class Config(Strict):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without what makes a config mean more than it says: keys given twice, and values given by reference."""
+    """YAML without what makes a config mean more than it says: keys given twice, and values given by reference.
+
+    It stops at the first value too many or too deep, since reading 64 kB of brackets takes more than a second.
+    """
+
+    seen = depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             line = self.get_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # types-PyYAML
             raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
-        return super().compose_node(parent, index)
+        self.seen += index is not None  # none: a key, or the whole
+        if self.seen > VALUES or self.depth > DEPTH:
+            raise yaml.YAMLError(f"too deep or too much; a config has {VALUES} values at most, {DEPTH} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()

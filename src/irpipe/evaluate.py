@@ -8,6 +8,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -136,27 +137,48 @@ def sample(
     return index, Images(images.images[index].to(where), images.labels[index].to(where)), rng
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A network to attack: itself and for loops, what it is (data set, data, model, method, run), its SHA-256."""
+
+    network: Network
+    folded: Folded
+    about: dict[str, Any]
+    sha256: str
+
+
+def subject_of(path: Path, where: torch.device) -> Subject:
+    """The network in the checkpoint at `path`; raises IrpipeError if there is none."""
+    checkpoint = read_checkpoint(path)
+    about, network = checkpoint.identity(path), load_network(checkpoint, path).to(where)
+    return Subject(network, Folded(network, dataset(about["data"]["kind"]).SHAPE), about, checkpoint.sha256)
+
+
 def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: torch.device, code: str) -> Result:
-    """Attack the network in the checkpoint at `path` with the attack called `name`.
+    """Attack the network in the checkpoint at `path`, as `examine` does."""
+    return examine(subject_of(path, where), name, spec, data, where, code)
+
+
+def examine(subject: Subject, name: str, spec: dict[str, Any], data: Path, where: torch.device, code: str) -> Result:
+    """Attack a network with the attack called `name`.
 
     `spec` is its resolved entry, `data` the folder of data sets. Returns per-image arrays with axes image, radius
     (or the attack's own points), step count (or what else its outcomes differ in). Raises IrpipeError for bad input.
     """
-    checkpoint = read_checkpoint(path)
-    about = checkpoint.identity(path)
+    about = subject.about
     module = dataset(about["data"]["kind"])
     test = load(about["data"], data, "test")
     kind = importlib.import_module(f"irpipe.attacks.{spec['kind']}")
     if "eps" in spec:
         spec = spec | {"eps": spec["eps"] or (kind.radii(spec) if hasattr(kind, "radii") else list(module.RADII))}
-    network = load_network(checkpoint, path).to(where)
     index, chosen, rng = sample(test, spec, where)
-    folded, batches = Folded(network, module.SHAPE), []
+    batches = []
     label = f"{name} on {'/'.join(about[key] for key in ('dataset', 'model', 'method', 'run'))}"
     for start in range(0, len(index), spec["batch"]):
         part = slice(start, start + spec["batch"])
         shown = f"{label}, from image {start}"
-        case = Case(network, folded, chosen.images[part], chosen.labels[part], index[part], rng, shown, start)
+        images, labels = chosen.images[part], chosen.labels[part]
+        case = Case(subject.network, subject.folded, images, labels, index[part], rng, shown, start)
         batches.append(_run(case, kind, spec))
     axis = _axis(kind)
     arrays = {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0] if key != axis}
@@ -172,7 +194,8 @@ def evaluate(path: Path, name: str, spec: dict[str, Any], data: Path, where: tor
         "code": code,
         "seed": spec["seed"],
     }
-    attrs |= {"network_sha256": checkpoint.sha256, "network": about, "data_sha256": test.sha256()}
+    attrs |= {"network_sha256": subject.sha256, "network": about, "data_sha256": test.sha256()}
+    attrs |= kind.record(spec) if hasattr(kind, "record") else {}
     attrs |= {
         "protocol": _sections(kind),
         "nominal_radius": module.RADIUS,

@@ -104,11 +104,12 @@ class Result:
     """One evaluation of one network: per-image arrays and what they come from.
 
     `attrs` are JSON values (dataset, model, method, run, attack, spec, hashes, versions ...); `arrays` have the image
-    axis first where they have one.
+    axis first where they have one. `sha256`: that of the file it was read from, without the first `BLOCK` bytes.
     """
 
     attrs: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    sha256: str = ""
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -157,7 +158,7 @@ def _load_result(path: Path) -> Result:
         raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
     with h5py.File(path, "r") as file:
         attrs = {key: json.loads(value) for key, value in file.attrs.items()}
-        return Result(attrs, {name: np.asarray(data) for name, data in file.items()})
+        return Result(attrs, {name: np.asarray(data) for name, data in file.items()}, total)
 
 
 def write_log(path: Path, about: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> None:

@@ -63,6 +63,7 @@ Folder = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(v
 Inside = Annotated[str, AfterValidator(_inside)]
 Switch = Annotated[bool, BeforeValidator(lambda value: value == "true" if value in ("true", "false") else value)]
 Interpreter = Literal["cam", "gradcam", "gradcampp", "ig", "repr"]  # `maps.interpret`
+Change = Literal["topk", "centre", "two_class", "target"]  # of maps, that an attack against them raises
 Variant = Literal["code", "literature"]  # of an interpreter: the released code's or its authors', C.3
 Fidelity = Literal["code", "fixed"]  # of an unforeseen attack to the released code, or with its faults mended
 StepRule = Literal["code", "upstream"]  # of an unforeseen attack: eps / sqrt(steps), or upstream's calibrated step

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from irpipe.train import Trainer
 
 INTERVAL = 30.0  # seconds between two saves
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # ask a process to end: preemption, a time limit that is near
 
 
 class State:
-    """The saved state of one trainer; a context in which SIGTERM saves before the process ends with code 143.
+    """The saved state of one trainer; a context in which `SIGNALS` save before the process ends with code 128 + signal.
 
     Entering resumes the trainer from what an interrupted run left; leaving without an exception removes the state.
     """
@@ -39,7 +40,7 @@ class State:
         fingerprint = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self.folder, self.trainer = states / fingerprint, trainer
         self.path = self.folder / "state.safetensors"
-        self.saved, self.stopping = time.monotonic(), False
+        self.saved, self.stopping = time.monotonic(), 0
 
     def __enter__(self) -> "State":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -51,32 +52,33 @@ class State:
             raise IrpipeError(
                 f"{self.folder}: another process is training this network; wait for it or stop it"
             ) from error
-        self.previous = signal.signal(signal.SIGTERM, self._stop)
         if self.path.exists():
             try:
                 restore(self.trainer, read_checkpoint(self.path))
             except IrpipeError as error:
                 self.lock.close()
                 raise IrpipeError(f"{error}; or remove it, to train from the start") from error
+        self.previous = {number: signal.signal(number, self._stop) for number in SIGNALS}
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        signal.signal(signal.SIGTERM, self.previous)
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
         if kind is None:
             self.path.unlink(missing_ok=True)  # the lock file stays: removing it would let two hold "the" lock
         self.lock.close()
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopping = True
+        self.stopping = number
 
     def keep(self) -> None:
         """Save if it is time to, or if the process was asked to end; then end it."""
         if self.stopping or time.monotonic() - self.saved > INTERVAL:
             self.save()
         if self.stopping:
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(128 + self.stopping)
 
     def save(self) -> None:
         """Save now."""

@@ -3,14 +3,15 @@
 What comes out is not trusted: `evaluate` checks range and radius and recomputes every prediction. A kind without an
 `eps` among its options chooses its own radii and bounds each image itself. A kind may also have
 `measure(case, images, *, options)`, which gives further arrays `[E, N, ...]` of images that passed the check (or of the
-first of them, for figures); `AXIS`, what its outcomes differ in if not in their steps; and `radii(spec)`, those of an
-entry that names none.
+first of them, for figures); `AXIS`, what its outcomes differ in if not in their steps; `radii(spec)`, those of an entry
+that names none; and `record(spec)`, attributes of its results, such as the hashes of files that it reads.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # reports read what lies in `parts` and need no torch
+    from torch import Tensor
 
 
 class Outcome(NamedTuple):
@@ -22,6 +23,6 @@ class Outcome(NamedTuple):
     """
 
     at: int
-    images: Tensor
-    bound: Tensor | None = None
-    extra: Mapping[str, Tensor] = {}
+    images: "Tensor"
+    bound: "Tensor | None" = None
+    extra: "Mapping[str, Tensor]" = {}

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,6 +15,11 @@ from irpipe.evaluate import load_network
 from irpipe.io import read_checkpoint
 from irpipe.models import Folded
 from irpipe.quantities import Count, Names, Radii
+
+
+def record(spec: dict[str, Any]) -> dict[str, Any]:
+    """`sources_sha256`, each source network's hash, in the order of the sources: reports refuse to mix others."""
+    return {"sources_sha256": [read_checkpoint(Path(path)).sha256 for path in spec["sources"]]}
 
 
 def attack(

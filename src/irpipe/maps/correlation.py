@@ -1,5 +1,6 @@
 """Rank correlation of maps under an attack against interpretability (protocol C.6-2)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,12 @@ class Correlation(NamedTuple):
     lowest: float
     highest: float
     undefined: int
+
+
+def lasting(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """What an attack leaves of each image's map, `[N, E, S]`: tau where the prediction was and stayed right, else 0."""
+    found: np.ndarray = np.where(arrays["correct"] & arrays["kept"], arrays["tau"], 0.0)
+    return found
 
 
 def correlation(result: Result, eps: float, steps: int) -> Correlation | None:

@@ -5,14 +5,15 @@ from pathlib import Path
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.quantities import Names
-from irpipe.reports.parts.masking import MISSED, SHARE, Flag, flags, verdict
+from irpipe.reports.parts.masking import CHANCE, SHARE, Flag, flags, verdict
 from irpipe.reports.parts.render import Block, Entry, Page, write
 from irpipe.reports.parts.selection import ACCURACY, eps_label, method, network, together
 
 LEGEND = (
-    f"Each sign with its numbers at the data set's radius. Raised: a rival attack leaves fewer images right; accuracy "
-    f"rises by more than one image from a radius to the next or does not fall; more than {SHARE:.0%} of gradients "
-    f"vanish; the last iterate leaves more than {MISSED:.0%} more right than the worst; steps fall short of the radius."
+    f"Each sign with its numbers at the data set's radius. Raised: a rival attack leaves fewer images right, a larger "
+    f"radius or the last iterate more, by more than chance (McNemar's test on the same images, p < {CHANCE}); the "
+    f"largest radius leaves as many right as the smallest; more than {SHARE:.0%} of gradients vanish; steps fall short "
+    "of the radius."
 )
 
 

@@ -30,7 +30,8 @@ def caption(config: dict[str, Any], section: str, name: str) -> str:
             if attacks & set(made["attacks"]) or (not attacks and run != "released"):
                 networks.setdefault(f"{dataset} {model}", {}).setdefault(method, []).append(run)
     lines = [f"- {pair}: {', '.join(f'{m} ({_runs(r)})' for m, r in of.items())}" for pair, of in networks.items()]
-    return "\n".join([shows, "", f"Attacked by: {', '.join(sorted(attacks)) or 'nothing'}. Networks:", "", *lines, ""])
+    by = f"Attacked by: {', '.join(sorted(attacks))}. " if attacks else ""
+    return "\n".join([shows, "", f"{by}Networks:", "", *lines, ""])
 
 
 def _runs(runs: list[str]) -> str:

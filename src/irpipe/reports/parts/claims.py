@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from irpipe.io import Result
-from irpipe.maps.correlation import correlation
+from irpipe.maps.correlation import correlation, lasting
 from irpipe.published import values
 from irpipe.reports.parts.cells import Column, beside
 from irpipe.reports.parts.masking import flags, verdict
@@ -23,7 +23,7 @@ Verdict = Literal["holds", "holds weaker", "not supported"]
 
 @dataclass(frozen=True)
 class Claim:
-    """That `first` exceeds `second` by more than `least` in accuracy or, for `tau`, in the correlation of maps.
+    """That `first` exceeds `second` by more than `least` in accuracy or in the correlation of `maps` (an interpreter).
 
     Without `second`: that the robustness of `first` is no artefact. `floor`: what the difference must exceed for the
     claim to hold weaker. `source`: where the paper says so.
@@ -35,7 +35,7 @@ class Claim:
     second: str | None = None
     least: float = 0.0
     floor: float = 0.0
-    tau: bool = False
+    maps: str = ""
 
 
 SIMILAR = -0.1  # the gap that the paper calls comparable: .790 against .890
@@ -46,14 +46,16 @@ CLAIMS = (
     Claim("Int is more robust than IG-Norm with the weights of Chen et al.", "protocol C.3 T6", "int", "ig_norm_chen"),
     Claim("Int with two classes is more robust than with one", "Sec. 5; Table 3", "int", "int_one_class"),
     Claim("Int's robustness is no artefact of obfuscated gradients", "Sec. 5; Tables 3 and 4", "int"),
-    Claim("Int explains more robustly than adversarial training", "abstract, Sec. 6; Table 2", "int", "adv", tau=True),
+    Claim("Int explains more robustly than adversarial training", "Sec. 6; Table 2", "int", "adv", maps="cam"),
+    Claim("The same of explanations by GradCAM++", "Table A5", "int", "adv", maps="gradcampp"),
 )  # fmt: skip
 
 
 class Finding(NamedTuple):
     """A claim on one data set, model and run: what is printed, what the published and all attacks give, the verdict.
 
-    `value`, `low`, `high`: the difference under all attacks with its 95% interval; none for a claim on artefacts.
+    `used`: the results that this rests on. `value`, `low`, `high`: the difference under all attacks with its 95%
+    interval; none for a claim on artefacts.
     """
 
     claim: Claim
@@ -61,6 +63,7 @@ class Finding(NamedTuple):
     ours: str
     stress: str
     verdict: Verdict
+    used: Sequence[Result]
     value: float | None = None
     low: float | None = None
     high: float | None = None
@@ -75,7 +78,7 @@ def find(claim: Claim, first: Sequence[Result], second: Sequence[Result], report
         return _artefact(claim, first, report)
     shared = {result.attrs["attack"] for result in first} & {result.attrs["attack"] for result in second}
     sides = [
-        [result for result in side if ("tau" in result.arrays) == claim.tau and result.attrs["attack"] in shared]
+        [result for result in side if _maps(result) == claim.maps and result.attrs["attack"] in shared]
         for side in (first, second)
     ]
     published = [next((result for result in side if _published(result)), None) for side in sides]
@@ -94,6 +97,7 @@ def find(claim: Claim, first: Sequence[Result], second: Sequence[Result], report
         f"{plain[0]:.3f} against {plain[1]:.3f}",
         f"{scores[0].mean():.3f} against {scores[1].mean():.3f}, difference {value:+.3f} [{low:+.3f}, {high:+.3f}]",
         judge(claim, value, low),
+        [*sides[0], *sides[1]],
         *(value, low, high),
     )
 
@@ -106,7 +110,14 @@ def judge(claim: Claim, value: float, low: float) -> Verdict:
 def _published(result: Result) -> bool:
     """Whether an attack is the paper's: of its kind, as its released code has it."""
     spec, kind = result.attrs["spec"], result.attrs["kind"]
-    return (kind == "pgd" and not (spec["relative"] or spec["random_start"])) or (kind == "aai" and not spec["hinge"])
+    if kind == "aai":
+        return not spec["hinge"] and spec.get("objective", "topk") == "topk"
+    return kind == "pgd" and not (spec["relative"] or spec["random_start"])
+
+
+def _maps(result: Result) -> str:
+    """Whose maps an attack is on; none: it is on the prediction."""
+    return result.attrs["spec"]["interpreter"] if "tau" in result.arrays else ""
 
 
 def _plain(result: Result, report: str) -> float:
@@ -121,15 +132,15 @@ def _plain(result: Result, report: str) -> float:
 def _scores(result: Result, report: str) -> np.ndarray:
     """What an attack leaves of each image at the data set's radius, `[N]`: the least over its step counts.
 
-    1 if it is right, else 0; of maps, the correlation where the prediction was right and stayed so, else 0.
+    1 if it is right, else 0; of maps, `correlation.lasting`.
     """
     radius, counts = result.attrs["nominal_radius"], [int(count) for count in result.arrays["steps"]]
     correct = np.array([right(result, radius, count, report) for count in counts])
     if "tau" not in result.arrays:
         return correct.all(axis=0).astype(float)
     at = [located(result, radius, count) for count in counts]
-    kept, tau = (np.array([result.arrays[key][:, *place] for place in at if place]) for key in ("kept", "tau"))
-    least: np.ndarray = np.where(correct & kept, tau, 0.0).min(axis=0)
+    left = lasting(result.arrays)
+    least: np.ndarray = np.min([left[:, *place] for place in at if place], axis=0)
     return least
 
 
@@ -147,14 +158,14 @@ def _printed(first: Result, second: Result) -> str:
 
 def _artefact(claim: Claim, members: Sequence[Result], report: str) -> Finding | None:
     """Signs of masking: the published attack's own, then all; the claim is weaker if only an attack is to blame."""
-    found = flags(members, report)
+    used = [result for result in members if not _maps(result)]
+    found = flags(used, report)
     if not found:
         return None
     against = [flag.network for flag in found if flag.raised]
     judged: Verdict = "not supported" if any(against) else "holds weaker" if against else "holds"
-    pgd = [result for result in members if _published(result) and "tau" not in result.arrays]
-    ours = "".join(_by_steps(result, report) for result in pgd)
-    return Finding(claim, "accuracy falls with radius and steps", ours, verdict(found), judged)
+    ours = "".join(_by_steps(result, report) for result in used if _published(result))
+    return Finding(claim, "accuracy falls with radius and steps", ours, verdict(found), judged, used)
 
 
 def _by_steps(result: Result, report: str) -> str:

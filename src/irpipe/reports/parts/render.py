@@ -71,14 +71,16 @@ def write(output: Path, page: Page, records: Sequence[dict[str, object]]) -> lis
         table = csv.DictWriter(file, list(records[0]), lineterminator="\n")
         table.writeheader()
         table.writerows(records)
-    writers: list[Callable[[Page], str]] = [_markdown, _latex, _html]
+    writers: list[Callable[[Page], str]] = [markdown, _latex, _html]
     for path, writer in zip(paths[1:], writers, strict=True):
         with replacing(path) as beside:
             beside.write_text(writer(page), encoding="utf-8")
     return paths
 
 
-def _markdown(page: Page) -> str:
+def markdown(page: Page) -> str:
+    """A page as GitHub's Markdown."""
+
     def escape(text: str) -> str:
         for character in "\\|*_<":
             text = text.replace(character, f"\\{character}")

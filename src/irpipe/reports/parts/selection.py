@@ -13,6 +13,12 @@ from irpipe.stats import wilson
 
 SAME = 1e-6  # radii closer than this are one radius; a pixel of 8 bits is 4e-3
 Pair = tuple[str, str]  # data set, model
+DECIDES = {  # attributes in which all results of an attack agree, and what they are called
+    "code": "code",
+    "data_sha256": "data",
+    "spec": "options",
+    "sources_sha256": "source networks",
+}
 ACCURACY = ("eps", "steps", "correct", "radius")  # arrays of a result with accuracy over radii and steps
 
 
@@ -112,7 +118,7 @@ def _refuse_mixed(results: list[Result], report: str) -> None:
             raise IrpipeError(f"{report}: two results of {name(result)}; give each one once")
         seen.add(name(result))
         other = first.setdefault((result.attrs["kind"], result.attrs["attack"], result.attrs["dataset"]), result)
-        for key, what in (("code", "code"), ("data_sha256", "data"), ("spec", "options")):
+        for key, what in DECIDES.items():
             if other.attrs.get(key) != result.attrs.get(key):
                 theirs, ours = (f"{name(one)} is from {what} {one.attrs.get(key)}" for one in (other, result))
                 raise IrpipeError(f"{report}: {theirs}, but {ours}; evaluate both again with the same {what}")
