@@ -153,8 +153,8 @@ def test_the_config_that_is_changed_is_good(tmp_path: Path) -> None:
 
 def test_hostile_values_names_and_keys() -> None:
     count, taken = 0, []
-    begin = time.thread_time()
     for key, made in hostile():
+        begin = time.thread_time()
         try:
             config.check(made)
             taken.append(made)
@@ -162,10 +162,10 @@ def test_hostile_values_names_and_keys() -> None:
             assert str(error).startswith(f"config.{key}") or str(error).startswith("config.networks"), error
             assert str(error).isprintable()
             assert len(str(error)) < 1000
+        assert time.thread_time() - begin < 1
         count += 1
     assert taken == []
     assert count > 500
-    assert time.thread_time() - begin < count
 
 
 @pytest.mark.parametrize("name", TEXTS)

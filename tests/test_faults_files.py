@@ -27,7 +27,7 @@ from irpipe.io import (
     write_result,
 )
 
-CHANGES = int(os.environ.get("IRPIPE_CHANGES") or 1000)  # of single bytes, to each file
+CHANGES = int(os.environ.get("IRPIPE_CHANGES") or 200)  # of single bytes, to each file; 1,000 in `make test-faults`
 SECONDS = 5.0
 ABOUT = {"dataset": "digits", "data": {"kind": "digits"}, "model": "small", "method": "int", "run": "seed0"}
 LOG = [{"epoch": number, "loss": 1 / 3 / number, "seconds": 0.5} for number in (1, 2, 3)]
@@ -125,7 +125,9 @@ def test_log_without_its_last_line(tmp_path: Path) -> None:
     found = read_log(path)
     assert found.arrays.keys() == {"epoch", "loss", "seconds"}
     assert found.arrays["loss"].tolist() == [1 / 3, 1 / 6, 1 / 9]
-    assert found.attrs["device"] == "cpu, one"
+    about = {key: ABOUT[key] for key in ("dataset", "model", "method", "run")} | {"device": "cpu, one", "code": "ab"}
+    assert found.attrs == about | {"attack": "training", "kind": "training of int"}
+    assert b"\r" not in path.read_bytes()
     lines = path.read_bytes().splitlines(keepends=True)
     for kept in (
         lines[:-1],
@@ -136,6 +138,14 @@ def test_log_without_its_last_line(tmp_path: Path) -> None:
     ):
         path.write_bytes(b"".join(kept))
         assert reads(path, read_log) is None
+
+
+def test_log_of_one_epoch(tmp_path: Path) -> None:
+    path = tmp_path / "network.csv"
+    write_log(path, dict.fromkeys(("dataset", "model", "method", "run", "device", "code"), "x"), LOG[:1])
+    assert {name: column.tolist() for name, column in read_log(path).arrays.items()} == {
+        name: [value] for name, value in LOG[0].items()
+    }
 
 
 @each

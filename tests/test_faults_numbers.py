@@ -115,16 +115,26 @@ def spent(*arguments: object, **options: object) -> None:
     raise MemoryError
 
 
-@pytest.mark.parametrize("fault", [greedy, out, spent])
-def test_out_of_memory(
-    fault: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def lost(*arguments: object, **options: object) -> None:
+    raise torch.AcceleratorError("CUDA error: unspecified launch failure\nCUDA kernel errors might be ...")
+
+
+MEMORY = "out of memory; use a machine with more or, for attacks, a smaller batch"
+LOST = (
+    "the GPU failed (CUDA error: unspecified launch failure); run it again, training goes on from its last state, "
+    "or use --device cpu"
+)
+
+
+@pytest.mark.parametrize(("fault", "message"), [(greedy, MEMORY), (out, MEMORY), (spent, MEMORY), (lost, LOST)])
+def test_machines_that_give_up(
+    fault: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, output = network(tmp_path / "net.safetensors", 1.0), tmp_path / "r.h5"
     monkeypatch.setattr(evaluate, "_run", fault)
     entry = "x={kind: pgd, images: 4, steps: 2}"
     assert main(["evaluate", "--checkpoint", str(path), "--attack", entry, "--output", str(output)]) == 2
-    said = capsys.readouterr().err
-    assert said == "irpipe evaluate: error: out of memory; use a machine with more or, for attacks, a smaller batch\n"
+    assert capsys.readouterr().err == f"irpipe evaluate: error: {message}\n"
     assert not output.exists()
 
 

@@ -154,11 +154,11 @@ def _load_result(path: Path) -> Result:
         if not block.startswith(SEAL):
             raise IrpipeError(f"{path}: not a readable irpipe result (HDF5 with a SHA-256 in its user block)")
         total = hashlib.file_digest(raw, "sha256").hexdigest()
-    if block != _sealed(total):
-        raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
-    with h5py.File(path, "r") as file:
-        attrs = {key: json.loads(value) for key, value in file.attrs.items()}
-        return Result(attrs, {name: np.asarray(data) for name, data in file.items()}, total)
+        if block != _sealed(total):
+            raise IrpipeError(f"{path}: cut short or damaged, its content does not match its SHA-256; make it again")
+        with h5py.File(raw, "r") as file:  # not the path, where another file may be by now
+            attrs = {key: json.loads(value) for key, value in file.attrs.items()}
+            return Result(attrs, {name: np.asarray(data) for name, data in file.items()}, total)
 
 
 def write_log(path: Path, about: Mapping[str, str], lines: Sequence[Mapping[str, float]]) -> None:
@@ -257,14 +257,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def _load_checkpoint(path: Path) -> Checkpoint:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError
+    from safetensors.torch import load
 
+    content = path.read_bytes()  # at once: safe_open opens a path twice, and another file may come between
     try:
-        with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        tensors = load(content)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
     if "irpipe" not in header:
         raise IrpipeError(f"{path}: a safetensors file, but not an irpipe checkpoint (no irpipe metadata)")
     metadata = json.loads(header["irpipe"])

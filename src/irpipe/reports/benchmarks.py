@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
@@ -46,6 +47,9 @@ def _place(job: str) -> tuple[int, str]:
 def _draw(panel: Axes, groups: list[np.ndarray]) -> None:
     """One line of points for each group, on a logarithmic axis; jobs that were not measured have none."""
     panel.set_xscale("log")
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    panel.xaxis.set_major_formatter("{x:g}")
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.grid(alpha=0.25, linewidth=0.5, axis="x")
     for place, group in enumerate(groups):
         known = group[np.isfinite(group) & (group > 0)]

@@ -1,0 +1,41 @@
+"""Damaged outputs in a whole project: named, removed, made again to the same bytes; nothing is shown from them."""
+
+from pathlib import Path
+
+import pytest
+from project import Project
+
+from irpipe.cli import main
+
+RUN = "results/digits/small/int/seed0"
+SEALED = [f"{RUN}/network.safetensors", f"{RUN}/network.csv", f"{RUN}/pgd.h5", "results/data/digits.test.json"]
+SHOWN = ["results/tables/table_steps.md", "results/tables/table_steps.csv", "results/figures/figure_radius.svg"]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_damaged_outputs_are_made_again(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    results = project.folder / "results"
+    before = {path: (project.folder / path).read_bytes() for path in (*SEALED, *SHOWN)}
+    assert main(["verify", str(results)]) == 0
+    assert capsys.readouterr().out == f"{results}: all whole\n"
+    for path in (*SEALED, *SHOWN):
+        cut(project.folder / path)
+    assert main(["verify", str(results)]) == 2
+    said = capsys.readouterr()
+    assert {line.split(": ")[0] for line in said.out.splitlines()} == {str(project.folder / path) for path in SEALED}
+    assert said.err.endswith("4 damaged; remove them with --remove, then run the workflow\n")
+    assert project.snakemake().returncode  # what is newer than a table is read for it, and refused
+    assert main(["verify", str(results), "--remove"]) == 0
+    assert not any((project.folder / path).exists() for path in SEALED)
+    run = project.snakemake("--forcerun", "table", "figure")
+    assert run.returncode == 0, run.stderr
+    after = {path: (project.folder / path).read_bytes() for path in before}
+    assert [path for path in before if after[path] != before[path]] == [f"{RUN}/network.csv"]  # it tells the seconds
+
+
+def test_verify_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err.endswith(f"{tmp_path / 'none'}: no such folder; expected one of results\n")
