@@ -1,93 +1,18 @@
 """The workflow: what runs, what runs again after a change, and what a wrong config does."""
 
 import os
-import shutil
+import signal
 import subprocess
 import sys
-from collections import Counter
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from project import RECIPE, Project
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = {"batch": 50, "epochs": 1, "rate": [[0, 0.001]], "ramp": [[0, 1]], "steps": 1, "step_size": 0.1}
-CONFIG = {
-    "datasets": {"digits": {"kind": "digits"}},
-    "methods": {
-        "normal": {"kind": "standard", "attacked": False},
-        "adv": {"kind": "standard", "attacked": True},
-        "int": {"kind": "interp", "weight": 0.01},
-    },
-    "recipes": {"short": RECIPE},
-    "attacks": {"pgd": {"kind": "pgd", "steps": [1, 2], "images": 50}},
-    "networks": [
-        {
-            "dataset": "digits",
-            "model": "small",
-            "methods": ["normal", "adv", "int"],
-            "recipe": "short",
-            "attacks": ["pgd"],
-        }
-    ],
-    "tables": {"steps": {"kind": "table", "title": "Steps", "over": "steps"}},
-    "figures": {"radius": {"kind": "curve", "title": "Radius", "over": "eps", "steps": 2}},
-}
 CHAIN = {"train": 1, "evaluate": 1, "table": 1, "figure": 1}  # what one method's change costs
-
-
-class Project:
-    """A copy of the project with a small config, in which snakemake runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.config = yaml.safe_load(yaml.safe_dump(CONFIG))
-
-    def snakemake(self, *options: str) -> subprocess.CompletedProcess[str]:
-        (self.folder / "config" / "config.yaml").write_text(yaml.safe_dump(self.config))
-        source = {"PYTHONPATH": str(self.folder / "src"), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        command = [sys.executable, "-m", "snakemake", "--cores", "2", *options]
-        return subprocess.run(
-            command, cwd=self.folder, env=os.environ | source, capture_output=True, text=True, check=False
-        )
-
-    def jobs(self, *options: str) -> Counter[str]:
-        """Jobs of a dry run by rule, without the targets that only collect."""
-        run = self.snakemake("--dry-run", *options)
-        assert run.returncode == 0, run.stderr + run.stdout
-        lines = (run.stdout + run.stderr).splitlines()
-        rules = [line.split()[1].rstrip(":") for line in lines if line.startswith(("rule ", "localrule "))]
-        return Counter(rule for rule in rules if rule not in {"all", "everything"})
-
-    def edit(self, path: str, old: str, new: str) -> None:
-        file = self.folder / path
-        text = file.read_text()
-        assert old in text, f"{path} no longer holds {old!r}"
-        file.write_text(text.replace(old, new, 1))
-
-
-def copied(target: Path) -> Project:
-    for part in ("src", "workflow", "config", "profiles"):
-        shutil.copytree(ROOT / part, target / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("Snakefile", "environment.yml"):
-        shutil.copy(ROOT / file, target / file)
-    return Project(target)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which everything has been made once."""
-    project = copied(tmp_path_factory.mktemp("built") / "irpipe")
-    run = project.snakemake()
-    assert run.returncode == 0, run.stderr
-    return project.folder
-
-
-@pytest.fixture
-def project(built: Path, tmp_path: Path) -> Project:
-    """A copy of it, metadata and times included, to be changed."""
-    shutil.copytree(built, tmp_path / "irpipe", symlinks=True)
-    return Project(tmp_path / "irpipe")
 
 
 def test_makes_all_formats_and_prints_where(project: Project) -> None:
@@ -116,6 +41,29 @@ def test_touched_source_does_nothing(project: Project) -> None:
     assert project.jobs() == {}
 
 
+def test_touched_data_and_network_do_nothing(project: Project) -> None:
+    (project.folder / "results/data/digits.train.json").touch()
+    (project.folder / "results/digits/small/int/seed0/network.safetensors").touch()
+    assert project.jobs() == {}
+
+
+def test_git_checkout_does_nothing(project: Project) -> None:
+    def git(*command: str) -> None:
+        person = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
+        subprocess.run(["git", *person, *command], cwd=project.folder, check=True, capture_output=True)
+
+    (project.folder / ".gitignore").write_text("results/\n.snakemake/\n")
+    git("init", "--initial-branch", "main")
+    git("add", ".")
+    git("commit", "--message", "as built")
+    git("checkout", "-b", "other")
+    project.edit("src/irpipe/ascent.py", "import", "import os\nimport")
+    git("commit", "--all", "--message", "another")
+    assert project.jobs()["train"] == 3  # else the way back proves nothing
+    git("checkout", "main")
+    assert project.jobs() == {}
+
+
 def test_changed_weight_reruns_that_method_alone(project: Project) -> None:
     project.config["methods"]["int"]["weight"] = 0.02
     assert project.jobs() == CHAIN
@@ -136,6 +84,16 @@ def test_changed_method_code_reruns_that_method_alone(project: Project) -> None:
 def test_changed_attack_reruns_evaluations(project: Project) -> None:
     project.edit("src/irpipe/attacks/pgd.py", "expand(shape)\n", "expand(shape) + 0\n")
     assert project.jobs() == {"evaluate": 3, "table": 1, "figure": 1}
+
+
+def test_changed_option_of_an_attack_reruns_evaluations(project: Project) -> None:
+    project.config["attacks"]["pgd"]["images"] = 40
+    assert project.jobs() == {"evaluate": 3, "table": 1, "figure": 1}
+
+
+def test_changed_title_reruns_that_table(project: Project) -> None:
+    project.config["tables"]["steps"]["title"] = "Other steps"
+    assert project.jobs() == {"table": 1}
 
 
 def test_changed_report_reruns_that_report(project: Project) -> None:
@@ -175,6 +133,39 @@ def test_code_that_changed_while_a_job_waited_is_refused(project: Project) -> No
     assert run.returncode == 2
     assert "the code is now" in run.stderr
     assert not (project.folder / "x.h5").exists()
+
+
+def test_touch_accepts_what_is_there(project: Project) -> None:
+    project.config["methods"]["int"]["weight"] = 0.02
+    assert project.snakemake("--touch").returncode == 0
+    assert project.jobs() == {}
+
+
+def test_killed_snakemake_goes_on_after_unlock(project: Project) -> None:
+    """A stale lock, markers of incomplete files and half a file: unlocked, the same command does the rest."""
+    network = project.folder / "results/digits/small/int/seed0/network.safetensors"
+    irpipe = project.folder / "bin/irpipe"
+    irpipe.parent.mkdir()
+    irpipe.write_text(f"#!/bin/sh\necho started; echo half > {network}; exec sleep 60\n")
+    irpipe.chmod(0o755)
+    project.config["methods"]["int"]["weight"] = 0.02
+    run = project.start()
+    for _ in range(600):
+        if network.exists() and network.read_text(errors="replace") == "half\n":
+            break
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    irpipe.unlink()
+    again = project.snakemake()
+    assert again.returncode
+    assert "--unlock" in again.stderr
+    assert network.read_text() == "half\n"
+    assert project.snakemake("--unlock").returncode == 0
+    again = project.snakemake()
+    assert again.returncode == 0, again.stderr
+    assert network.stat().st_size > 1000
+    assert project.jobs() == {}
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import re
 import sys
 
 from irpipe import codehash, config as configs, lease
-from irpipe.reports.parts import captions
 from irpipe.errors import IrpipeError
+from irpipe.reports.parts import captions
 
 try:
     CONFIG = configs.check(config)
@@ -31,6 +31,7 @@ except IrpipeError as error:
     )  # before any job; sys.exit would add Snakemake's traceback to the one line
 
 os.environ["IRPIPE_LEASE"] = "1"  # each job computes on a GPU of its own
+os.environ["IRPIPE_SOURCE"] = str(configs.SHIPPED.parent)  # for --sdm conda
 config["captions"] = {  # where the report's templates find them
     section: {name: captions.caption(CONFIG, section, name) for name in CONFIG[section]}
     for section in ("tables", "figures")
@@ -49,6 +50,18 @@ FIGURES = [
     for name in CONFIG["figures"]
     for suffix in ("png", "pdf", "svg")
 ]
+
+
+def cores():
+    """Cores of a job that computes: 4, or the share of `--cores` that lets a job run on every GPU at a time."""
+    given = workflow.resource_settings.cores or sys.maxsize
+    gpu = workflow.global_resources.get("gpu")
+    return max(1, min(4, given // (gpu and gpu.value or 1)))
+
+
+def place(wildcards, output):
+    """Where a rule's output lies, also where another workflow has put it below a prefix of its own."""
+    return os.path.dirname(output[0])
 
 
 def either(names):

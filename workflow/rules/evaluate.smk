@@ -13,13 +13,15 @@ rule evaluate:
         "results/logs/{dataset}/{model}/{method}/{run}/{attack}.log",
     benchmark:
         "results/benchmarks/{dataset}/{model}/{method}/{run}/{attack}.tsv"
+    group:
+        "evaluate"
     conda:
-        "../../environment.yml"
-    threads: 4
+        "../envs/irpipe.yaml"
+    threads: cores()
     resources:
         gpu=1,
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         attack=lambda w: given("attacks", w.attack),
         code=lambda w: codehash.of_evaluation(

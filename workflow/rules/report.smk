@@ -23,12 +23,13 @@ rule table:
         "results/benchmarks/tables/{table}.tsv"
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/irpipe.yaml"
     params:
         table=lambda w: given("tables", w.table),
         code=lambda w: codehash.of_report(kind("tables", w.table)),
+        folder=place,
     shell:
-        "irpipe report --table {params.table:q} {input:q} --code {params.code} --output results/tables > {log:q} 2>&1"
+        "irpipe report --table {params.table:q} {input:q} --code {params.code} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -51,12 +52,13 @@ rule figure:
         "results/benchmarks/figures/{figure}.tsv"
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/irpipe.yaml"
     params:
         figure=lambda w: given("figures", w.figure),
         code=lambda w: codehash.of_report(kind("figures", w.figure)),
+        folder=place,
     shell:
-        "irpipe report --figure {params.figure:q} {input:q} --code {params.code} --output results/figures > {log:q} 2>&1"
+        "irpipe report --figure {params.figure:q} {input:q} --code {params.code} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule benchmarks:
@@ -76,9 +78,10 @@ rule benchmarks:
         "results/logs/benchmarks.log",
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/irpipe.yaml"
     params:
         code=codehash.of_report("benchmarks"),
+        folder=place,
     shell:
-        "irpipe report --figure 'jobs={{kind: benchmarks, title: What the jobs cost}}' results/benchmarks"
-        " --code {params.code} --output results/benchmarks > {log:q} 2>&1"
+        "irpipe report --figure 'jobs={{kind: benchmarks, title: What the jobs cost}}' {params.folder:q}"
+        " --code {params.code} --output {params.folder:q} > {log:q} 2>&1"

@@ -5,6 +5,7 @@ envvars:
     "IRPIPE_DATA",
     "IRPIPE_LEASE",
     "IRPIPE_RELEASED",
+    "IRPIPE_SOURCE",
 
 
 rule data:
@@ -17,7 +18,7 @@ rule data:
         "results/benchmarks/data/{dataset}.{split}.tsv"
     localrule: True  # nodes of a cluster often have no network
     conda:
-        "../../environment.yml"
+        "../envs/irpipe.yaml"
     resources:
         mem_mb=4000,
         runtime=30,
@@ -40,7 +41,7 @@ rule released:
         "results/benchmarks/{dataset}/{model}/{method}/released/import.tsv"
     localrule: True
     conda:
-        "../../environment.yml"
+        "../envs/irpipe.yaml"
     resources:
         mem_mb=2000,
         runtime=10,
@@ -66,12 +67,12 @@ rule train:
     benchmark:
         "results/benchmarks/{dataset}/{model}/{method}/seed{k}/train.tsv"
     conda:
-        "../../environment.yml"
-    threads: 4
+        "../envs/irpipe.yaml"
+    threads: cores()
     resources:
         gpu=1,
-        mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=lambda w, attempt: 720 * attempt,
+        mem_mb=lambda w, attempt: 8000 * attempt,
+        runtime=lambda w, attempt: 240 * attempt,
     params:
         dataset=lambda w: given("datasets", w.dataset),
         method=lambda w: given("methods", w.method),

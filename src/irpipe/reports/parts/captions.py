@@ -10,8 +10,9 @@ PARTS = ("The paper", "The paper's appendix", "Beyond the paper")
 
 
 def part(name: str) -> str:
-    """The part of the paper that a table or figure of this name belongs to: 3 and A1 are the paper's own numbers."""
-    own, appendix = name.isdigit(), name[0] == "A" and name[1:].isdigit()
+    """The part of the paper that a table or figure belongs to: 3, A1 and 1_imagenet show the paper's own numbers."""
+    number = name.split("_")[0]
+    own, appendix = number.isdigit(), number[0] == "A" and number[1:].isdigit()
     return PARTS[0] if own else PARTS[1] if appendix else PARTS[2]
 
 
