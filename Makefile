@@ -19,7 +19,7 @@ test: .venv/ready
 
 # docs/faults.md in full: 50 kills, 100 races, 1,000 changes to each file
 test-faults: .venv/ready
-	IRPIPE_KILLS=50 IRPIPE_RACES=100 IRPIPE_CHANGES=1000 pytest tests/test_faults_*.py tests/test_kills.py \
+	IRPIPE_KILLS=50 IRPIPE_RECOVERIES=20 IRPIPE_RACES=100 IRPIPE_CHANGES=1000 pytest tests/test_faults_*.py tests/test_kills.py \
 		tests/test_resume.py tests/test_damage.py
 
 # the workflow on a Slurm of this machine; as root, where apt can install one

@@ -1,5 +1,10 @@
 """Damaged outputs in a whole project: named, removed, made again to the same bytes; nothing is shown from them."""
 
+import os
+import random
+import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +15,48 @@ from irpipe.cli import main
 RUN = "results/digits/small/int/seed0"
 SEALED = [f"{RUN}/network.safetensors", f"{RUN}/network.csv", f"{RUN}/pgd.h5", "results/data/digits.test.json"]
 SHOWN = ["results/tables/table_steps.md", "results/tables/table_steps.csv", "results/figures/figure_radius.svg"]
+
+RECOVERIES = int(os.environ.get("IRPIPE_RECOVERIES", "1"))
+Whole = tuple[dict[str, bytes], float]
+
+
+def changed(folder: Path) -> Project:
+    """The project, with something left to do: train, attack, and show what came out."""
+    project = Project(folder)
+    project.config["methods"]["int"]["weight"] = 0.02
+    return project
+
+
+def made(project: Project) -> dict[str, bytes]:
+    return {
+        path: (project.folder / path).read_bytes() for path in (*SEALED, *SHOWN) if not path.endswith("network.csv")
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """What an uninterrupted run makes, and its seconds."""
+    folder = tmp_path_factory.mktemp("whole") / "irpipe"
+    shutil.copytree(built, folder, symlinks=True)
+    project, begin = changed(folder), time.monotonic()
+    run = project.snakemake()
+    assert run.returncode == 0, run.stderr
+    return made(project), time.monotonic() - begin
+
+
+@pytest.mark.parametrize("case", range(RECOVERIES))
+def test_snakemake_killed_at_any_time_recovers_by_one_command(project: Project, whole: Whole, case: int) -> None:
+    project = changed(project.folder)
+    expected, seconds = whole
+    run = project.start()
+    time.sleep(random.Random(case).uniform(0.1, 1) * seconds)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    assert project.snakemake("--unlock").returncode == 0
+    again = project.snakemake()
+    assert again.returncode == 0, again.stderr
+    assert made(project) == expected
+    assert project.jobs() == {}
 
 
 def cut(path: Path) -> None:
