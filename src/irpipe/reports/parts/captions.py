@@ -11,7 +11,7 @@ PARTS = ("The paper", "The paper's appendix", "Beyond the paper")
 
 def part(name: str) -> str:
     """The part of the paper that a table or figure belongs to: 3, A1 and 1_imagenet show the paper's own numbers."""
-    number = name.split("_")[0]
+    number, *_ = name.split("_")
     own, appendix = number.isdigit(), number[0] == "A" and number[1:].isdigit()
     return PARTS[0] if own else PARTS[1] if appendix else PARTS[2]
 
