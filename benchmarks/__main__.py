@@ -53,7 +53,14 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         setup = Setup(options.data, options.released, Path(scratch), options.rounds)
-        page = ["# How fast", "", machine(), "", f"Each side {options.rounds} times, in turns; medians.", ""]
+        page = [
+            "# How fast",
+            "",
+            machine(),
+            "",
+            f"Timed in turns, rounds: {options.rounds}; the median of each side and of the ratio.",
+            "",
+        ]
         for title, module in {
             "PGD": pgd, "A training step": training, "Rank correlation": kendall, "Maps": maps,
             "Unforeseen attacks": unforeseen,

@@ -49,16 +49,21 @@ def draw(found: dict[str, list[tuple[int, Point]]], output: Path) -> None:
     """Seconds above, memory below, a column for each thing that grows."""
     with style():
         figure = Figure(figsize=(10, 4), layout="constrained")
-        panels = figure.subplots(2, len(found), sharey="row")
+        panels = figure.subplots(2, len(found))
         for column, (name, points) in enumerate(found.items()):
             values = [value for value, _ in points]
             for row, label in enumerate(("seconds", "peak memory, MiB")):
                 panel = panels[row, column]
                 panel.plot(values, [point[row] for _, point in points], "o-", color="#0072B2", markersize=4)
-                panel.set_ylim(bottom=0)
-                panel.grid(alpha=0.25, linewidth=0.5)
-                if name == "images":
+                if (name, row) == ("images", 0):
+                    panel.loglog()
+                elif name == "images":
                     panel.set_xscale("log")
+                else:
+                    panel.set_xticks(values)
+                if panel.get_yscale() == "linear":
+                    panel.set_ylim(bottom=0)
+                panel.grid(alpha=0.25, linewidth=0.5)
                 if column == 0:
                     panel.set_ylabel(label)
             panels[1, column].set_xlabel(name)

@@ -99,6 +99,8 @@ def test_devices_are_known_by_uuid_whatever_their_place(monkeypatch: pytest.Monk
     finally:
         holder.kill()
         holder.communicate()
+        while lease._held:
+            lease._held.pop().close()
 
 
 def test_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
