@@ -78,7 +78,7 @@ def _figure(judged: list[Finding]) -> Figure:
             labels.append(f"{found.claim.text}\n{network(pair_of(found.used[0]))}, {found.used[0].attrs['run']}")
         panel.set_yticks(range(len(shown)), labels, fontsize=6)
         panel.invert_yaxis()
-        panel.set_xlabel("difference under all attacks, the worst for each image; black: the claim's bound")
+        panel.set_xlabel("difference under the worst attack on each image; black: the bound")
         handles = [Line2D([], [], color=colour, marker="o", label=said) for said, colour in TINT.items()]
         figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
         return figure
