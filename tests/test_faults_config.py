@@ -1,6 +1,7 @@
 """Hostile and mistaken configs: refused in one line that names the key, within a second, and nothing is written."""
 
 import copy
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,7 @@ TEXTS: dict[str, str | bytes] = {
     "directive": "%YAML 9.9\n---\na: 1",
     "pickle": b"\x80\x04\x95",
 }
+LIMIT = 1 if sys.gettrace() is None else 10  # seconds; measuring coverage slows everything
 
 
 def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -136,7 +138,7 @@ def refusal(path: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """What `irpipe check` says of a config; fails unless that is one line, said within a second."""
     begin = time.thread_time()
     assert main(["check", "--config", str(path)]) == 2
-    assert time.thread_time() - begin < 1
+    assert time.thread_time() - begin < LIMIT
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.startswith(f"irpipe check: error: {path}")
@@ -162,7 +164,7 @@ def test_hostile_values_names_and_keys() -> None:
             assert str(error).startswith(f"config.{key}") or str(error).startswith("config.networks"), error
             assert str(error).isprintable()
             assert len(str(error)) < 1000
-        assert time.thread_time() - begin < 1
+        assert time.thread_time() - begin < LIMIT
         count += 1
     assert taken == []
     assert count > 500
@@ -189,7 +191,7 @@ def test_bombs_that_another_reader_took(tmp_path: Path) -> None:
         begin = time.thread_time()
         with pytest.raises(IrpipeError, match=r"^config\.\S+: too deep or too much"):
             config.check(yaml.safe_load(text))
-        assert time.thread_time() - begin < 1
+        assert time.thread_time() - begin < LIMIT
 
 
 @pytest.mark.parametrize("text", ["{" * 5000, "[" * 100_000, "9" * 5000, "{kind: pgd, kind: pgd}", "&a [*a]", "!!x 1"])
