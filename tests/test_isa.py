@@ -35,8 +35,7 @@ def network() -> Network:
 
 
 def case_of(network: Network, rows: slice = slice(None), rng: np.random.RandomState | None = None) -> Case:
-    generator = torch.Generator().manual_seed(4)
-    images = torch.rand(5, *SHAPE, generator=generator)
+    images = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(4))
     with torch.no_grad():
         labels = network(images).argmax(dim=1)
     folded = Folded(network, SHAPE)
