@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from irpipe import evaluate, spec
 from irpipe.ascent import Case
 from irpipe.attacks import autoattack, strong, transfer
+from irpipe.attacks.parts import margin
 from irpipe.errors import IrpipeError
 from irpipe.io import Checkpoint, Result, read_checkpoint, write_checkpoint
 from irpipe.models import Folded, Network, build
@@ -257,9 +258,9 @@ def test_transfer_shows_each_image_the_worst_of_the_sources(digits: Case, tmp_pa
     for other in others:
         twin = dataclasses.replace(digits, network=other, folded=Folded(other, (1, 28, 28)), rng=rng)
         (alone,) = strong.attack(twin, eps=[0.1, 0.3], steps=[4], restarts=1)
-        margins.append(torch.stack([strong.margins(digits.folded, images, digits.labels) for images in alone.images]))
+        margins.append(torch.stack([margin.margins(digits.folded, images, digits.labels) for images in alone.images]))
     torch.testing.assert_close(
-        torch.stack([strong.margins(digits.folded, images, digits.labels) for images in found.images]),
+        torch.stack([margin.margins(digits.folded, images, digits.labels) for images in found.images]),
         torch.maximum(*margins),
     )
     expected = torch.where(margins[1] > margins[0], 3, 1)  # the second is the network itself

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome
-from irpipe.attacks.strong import margins
+from irpipe.attacks.parts.margin import margins
 from irpipe.errors import IrpipeError
 from irpipe.models import Folded
 from irpipe.quantities import Components, Count, Radii

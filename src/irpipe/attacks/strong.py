@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from irpipe.ascent import Case, ascend, noise, sign_steps
 from irpipe.attacks import Outcome
-from irpipe.attacks.parts.margin import lead
-from irpipe.models import Classifier
+from irpipe.attacks.parts.margin import lead, margins
 from irpipe.quantities import Count, Counts, Iterate, Radii
 
 
@@ -53,12 +52,6 @@ def attack(
         yield Outcome(count, worst.view(shape), extra={"last": last.view(shape[:2]), "gradient": slope})
 
 
-def margins(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
-    """By how much the best other class leads over the true one, `[N]`: positive where the image is taken wrongly."""
-    with torch.no_grad():
-        return lead(network(images.float()), labels, math.inf)
-
-
 def _climb(
     case: Case, start: Tensor, centre: Tensor, radii: Tensor, labels: Tensor, count: int, loss: str
 ) -> Iterator[Tensor]:
@@ -68,7 +61,7 @@ def _climb(
     def objective(points: Tensor) -> Tensor:
         logits = case.folded(points)
         if loss == "margin":
-            return lead(logits, labels, math.inf).sum()
+            return lead(logits, labels).sum()
         return F.cross_entropy(logits, labels, reduction="sum")
 
     def update(point: Tensor, gradient: Tensor) -> Tensor:

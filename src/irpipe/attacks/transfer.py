@@ -9,6 +9,7 @@ import torch
 
 from irpipe.ascent import Case
 from irpipe.attacks import Outcome, strong
+from irpipe.attacks.parts.margin import margins
 from irpipe.data import dataset
 from irpipe.errors import IrpipeError
 from irpipe.evaluate import load_network
@@ -45,7 +46,7 @@ def attack(
             continue
         twin = dataclasses.replace(case, network=other, folded=Folded(other, case.folded.shape))
         (outcome,) = strong.attack(twin, eps=eps, steps=[steps], restarts=1)
-        found = strong.margins(case.folded, outcome.images.flatten(0, 1), case.labels.repeat(len(eps))).view(shape)
+        found = margins(case.folded, outcome.images.flatten(0, 1), case.labels.repeat(len(eps))).view(shape)
         more = found > largest
         made[more], largest[more], source[more] = outcome.images[more], found[more], number
     if not bool(source.all()):

@@ -2,7 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor
+
+from irpipe.models import Classifier
 
 
 def lead(logits: Tensor, classes: Tensor, kappa: float = math.inf) -> Tensor:
@@ -10,3 +13,9 @@ def lead(logits: Tensor, classes: Tensor, kappa: float = math.inf) -> Tensor:
     wanted = classes[:, None]
     others = logits.scatter(1, wanted, -math.inf).amax(dim=1)
     return (others - logits.gather(1, wanted)[:, 0]).clamp(min=-kappa)
+
+
+def margins(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
+    """By how much the best other class leads over the true one, `[N]`: positive where the image is taken wrongly."""
+    with torch.no_grad():
+        return lead(network(images.float()), labels)

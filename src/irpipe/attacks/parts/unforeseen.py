@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from irpipe.ascent import Case, ascend
 from irpipe.attacks import Outcome
+from irpipe.attacks.parts.margin import margins
 from irpipe.quantities import Fidelity, Iterate, StepRule
 
 T = TypeVar("T")
@@ -125,22 +126,16 @@ class Plan:
     def _worst(self, space: Space, path: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
         """Each image's point where the true class leads the least, and its picture as drawn in that batch."""
         chosen, picture = space.start, self.pixels
-        lead = torch.full_like(self.case.labels, math.inf, dtype=torch.float32)
+        largest = torch.full_like(self.case.labels, -math.inf, dtype=torch.float32)
         for point in path:
             with torch.no_grad():
                 drawn = space.render(point)
-                found = self._lead(drawn)
-            worse = found < lead
-            lead = torch.minimum(found, lead)
+            found = margins(self.case.folded, drawn / 255, self.case.labels)
+            worse = found > largest
+            largest = torch.maximum(found, largest)
             chosen = torch.where(_like(worse, point), point, chosen)
             picture = torch.where(_like(worse, drawn), drawn, picture)
         return chosen, picture
-
-    def _lead(self, pictures: Tensor) -> Tensor:
-        """How far the true class leads the best other, `[N]`: negative if the network errs."""
-        logits = self.case.folded(pictures / 255)
-        labels = self.case.labels[:, None]
-        return (logits.gather(1, labels) - logits.scatter(1, labels, -math.inf).amax(dim=1, keepdim=True))[:, 0]
 
 
 def _last(space: Space, path: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
