@@ -77,8 +77,9 @@ def test_rows_are_taken_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyP
     gradient = ascent._gradient
     monkeypatch.setattr(ascent, "_gradient", lambda given, point: seen.append(len(point)) or gradient(given, point))
     monkeypatch.setattr(ascent, "ROWS", 3)
+    monkeypatch.setattr(ascent, "FEW", 6)
     assert walk(successor, starts, [2, 9, 50], leave=True) == whole
-    assert seen[:3] == [3, 3, 1]
+    assert sorted(seen[:4]) == [1, 2, 2, 2]
 
 
 def test_rows_that_left_do_not_move_those_that_stay() -> None:
@@ -88,8 +89,9 @@ def test_rows_that_left_do_not_move_those_that_stay() -> None:
     assert moves == 2 * 1 + 20
 
 
-def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving() -> None:
+def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Up to a sign that the smaller batch's rounding turns."""
+    monkeypatch.setattr(ascent, "FEW", 12)
     torch.manual_seed(0)
     network = build("small", (1, 28, 28), 10)
     torch.nn.init.normal_(network.head, std=0.3)

@@ -1,8 +1,10 @@
 """The one gradient ascent of the project: attacks and the inner maximisation of training supply what differs."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Literal
 
 import numpy as np
@@ -15,6 +17,7 @@ from irpipe.progress import progress
 Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
 ROWS = 200  # at a time on a CPU: what the layers keep of more falls out of its cache
+FEW = 8  # rows that are not worth a thread
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,24 @@ def _gradient(objective: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     variable = point.to(torch.float32, copy=True).requires_grad_()
     (gradient,) = torch.autograd.grad(objective(variable), variable)
     return gradient
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """One for each of torch's threads, in which torch has no others: it shares small layers out less well."""
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+def in_parts(function: Callable[..., list[Tensor]], *rows: Tensor) -> list[Tensor]:
+    """What `function` gives for tensors `[M, ...]`, worked out side by side for parts of their rows on a CPU.
+
+    The number of parts is even and does not depend on the machine, so that rounding does not either.
+    """
+    size = len(rows[0])
+    if rows[0].device.type != "cpu" or size <= FEW:
+        return function(*rows)
+    parts = (torch.tensor_split(given, 2 * math.ceil(size / 2 / ROWS)) for given in rows)
+    return [torch.cat(made) for made in zip(*_threads().map(function, *parts), strict=True)]
 
 
 def ascend(
@@ -97,27 +118,31 @@ def attain(
     and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain. Exact up to the rounding of a
     smaller batch.
     """
+
+    def move(rows: Tensor, point: Tensor, *earlier: Tensor) -> list[Tensor]:
+        """The next points, and for each of the earlier ones which rows are there again."""
+        moved = update(point, _gradient(partial(objective, rows=rows), point), rows)
+        return [moved, *((moved == other).flatten(1).all(dim=1) for other in earlier)]
+
     pending, point = sorted(set(counts)), start.detach()
     rows = torch.arange(len(start), device=start.device)
     due = torch.tensor(pending, device=start.device)[:, None].repeat(1, len(start))  # when a row is as at each count
     reached = start.detach().repeat(len(pending), *[1] * start.dim())
-    anchor, anchored, last = point, 0, pending[-1]
+    before = anchor = point  # two steps ago, and at most ANCHOR + 1 steps ago
+    anchored, last = 0, pending[-1]
     with progress(label, last) as advance:
         for step in range(1, last + 1):
             if len(rows):
-                size = ROWS if point.device.type == "cpu" else len(rows)
-                parts = zip(torch.split(point, size), torch.split(rows, size), strict=True)
-                gradient = torch.cat([_gradient(partial(objective, rows=part), points) for points, part in parts])
-                point = update(point, gradient, rows)
-                if leave:
-                    again = rows[(point == anchor).flatten(1).all(dim=1)]
+                moved, *back = in_parts(move, rows, point, *((before, anchor) if leave else ()))
+                for returned, period in zip(back, (2, step - anchored), strict=False):
+                    again = rows[returned]
                     ahead = due[:, again] - step
-                    due[:, again] = torch.where(ahead > 0, step + ahead % (step - anchored), due[:, again])
+                    due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
                 now = due[:, rows] == step
                 for number in range(len(pending)):
-                    reached[number, rows[now[number]]] = point[now[number]]
+                    reached[number, rows[now[number]]] = moved[now[number]]
                 moving = (due[:, rows] > step).any(dim=0)
-                rows, point, anchor = rows[moving], point[moving], anchor[moving]
+                rows, before, point, anchor = rows[moving], point[moving], moved[moving], anchor[moving]
                 if step % ANCHOR == 0:
                     anchor, anchored = point, step
             advance()

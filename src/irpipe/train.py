@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import ascend, noise, sign_steps
+from irpipe.ascent import ascend, in_parts, noise, sign_steps
 from irpipe.data import Images, dataset, load
 from irpipe.errors import IrpipeError
 from irpipe.hardware import versions
@@ -100,17 +100,22 @@ class Trainer:
         steps, values = zip(*self.recipe[name], strict=True)
         return float(np.interp(self.position.step, steps, values))
 
-    def perturbed(self, images: Tensor, labels: Tensor, radius: float) -> Tensor:
+    def perturbed(self, images: Tensor, labels: Tensor, radius: float, kind: Literal["uniform", "gaussian"]) -> Tensor:
         """The images that maximise the method's inner objective within `radius` (C.2).
 
         Iterates are float64, as numpy made them in the released code; the objective sees float32.
         """
-        with torch.no_grad():
-            objective = self.objective(Folded(self.network, self.shape), images, labels, **self.options)
-        start = (images + noise(self.rng, objective.start, radius, images)).clamp(0, 1)
-        update = sign_steps(images, radius, self.recipe["step_size"])
-        *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
-        return last.float()
+        folded = Folded(self.network, self.shape)
+
+        def climb(images: Tensor, labels: Tensor, start: Tensor) -> list[Tensor]:
+            with torch.no_grad():
+                objective = self.objective(folded, images, labels, **self.options)
+            update = sign_steps(images, radius, self.recipe["step_size"])
+            *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
+            return [last.float()]
+
+        start = (images + noise(self.rng, kind, radius, images)).clamp(0, 1)
+        return in_parts(climb, images, labels, start)[0]
 
     def step(self) -> float:
         """Take one step and return its loss.
@@ -126,7 +131,7 @@ class Trainer:
         objective = self.objective(self.network, images, labels, **self.options)
         radius = self.scheduled("ramp") * self.radius
         attacked = objective.attacked and radius > 0
-        loss = objective.loss(self.perturbed(images, labels, radius) if attacked else images)
+        loss = objective.loss(self.perturbed(images, labels, radius, objective.start) if attacked else images)
         names, weights = zip(*self.network.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
         value = float(loss.detach())
