@@ -151,6 +151,29 @@ def test_pgd_equals_a_plain_loop_at_every_radius_and_step_count(case: Case) -> N
     assert reach[2] == pytest.approx([0.003, 0.05, 0.1], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("eps", "step", "legs"),
+    [
+        # half a step from the border of 0.1 after 9 steps, of 0.2 after 19
+        ([0.1, 0.3, 0.2], 0.01, [(9, [1, 1, 1]), (19, [0, 1, 1]), (200, [0, 1, 2])]),
+        ([0.3, 0.3], 0.01, [(29, [0, 0]), (200, [0, 1])]),
+        ([0.016, 0.4], 0.01, [(1, [1, 1]), (200, [0, 1])]),
+        ([0.0, 0.014, 5.0, 4.0], 0.01, [(200, [0, 1, 2, 2])]),  # 0.014 is less than half a step behind the first
+        ([0.1, 0.2], 0, [(200, [0, 1])]),
+    ],
+)
+def test_radii_share_their_steps_until_they_part(eps: list[float], step: float, legs: list[object]) -> None:
+    assert list(irpipe.attacks.pgd._legs(eps, step, 200)) == legs
+
+
+def test_shared_steps_change_no_image(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"eps": [0.1, 0.02, 0.2, 0.0], "steps": [1, 5, 9, 12, 25]}
+    shared = [outcome.images for outcome in irpipe.attacks.pgd.attack(case, **options)]
+    monkeypatch.setattr(irpipe.attacks.pgd, "_legs", lambda eps, step, last: iter([(last, [0, 1, 2, 3])]))
+    for found, alone in zip(shared, irpipe.attacks.pgd.attack(case, **options), strict=True):
+        assert_near(found, alone.images)
+
+
 def test_pgd_equals_torchattacks(case: Case) -> None:
     theirs = torchattacks.PGD(case.network, eps=0.05, alpha=0.02, steps=7, random_start=False)
     ((_, ours, *_),) = irpipe.attacks.pgd.attack(case, eps=[0.05], steps=[7], step_size=0.02)

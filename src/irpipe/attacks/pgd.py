@@ -1,6 +1,6 @@
 """Projected gradient descent on the cross-entropy, untargeted (protocol C.4)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -22,29 +22,58 @@ def attack(
 ) -> Iterator[Outcome]:
     """Yield the last iterate, `[E, N, C, H, W]`, at every step count.
 
-    With the fixed step, one trajectory a radius passes through all step counts; all radii run in one batch. With
-    relative steps each step count is a trajectory of its own.
+    With the fixed step, one trajectory a radius passes through all step counts, and radii share it until they part;
+    all run in one batch. With relative steps each step count is a trajectory of its own.
     """
-    shape = (len(eps), *case.images.shape)
     radii = torch.tensor(eps, dtype=case.images.dtype, device=case.images.device).view(-1, 1, 1, 1, 1)
-    start = centre = case.images.expand(shape)
+    point = case.images.expand(len(eps), *case.images.shape)
     if random_start:
-        start = (centre + radii * noise(case.rng, "uniform", 1.0, case.images).to(centre.dtype)).clamp(0, 1)
-    # a row an image and radius
-    start, centre, labels = start.flatten(0, 1), centre.flatten(0, 1), case.labels.repeat(len(eps))
-    radii = radii.expand(len(eps), len(case.labels), 1, 1, 1).flatten(0, 1)
+        point = (point + radii * noise(case.rng, "uniform", 1.0, case.images).to(point.dtype)).clamp(0, 1)
+    counts = sorted(set(steps))
+    if relative is not None:
+        for count in counts:
+            for _, images in _climb(case, point, radii, relative * radii / count, [count], case.label):
+                yield Outcome(count, images)
+        return
+    begin = 0
+    for end, leaders in _legs(eps, 0 if random_start else step_size, counts[-1]):
+        own, place = torch.unique(torch.tensor(leaders), return_inverse=True)
+        stops = [count - begin for count in {*counts, end} if begin < count <= end]
+        label = case.label if end == counts[-1] else ""
+        for stop, images in _climb(case, point[own], radii[own], step_size, stops, label):
+            if begin + stop in counts:
+                yield Outcome(begin + stop, images[place])
+        point, begin = images[place], end
+
+
+def _legs(eps: Sequence[float], step: float, last: int) -> Iterator[tuple[int, list[int]]]:
+    """Yield where each part of `last` steps ends, and for each radius the number of the one whose trajectory it is on.
+
+    A radius follows the widest one for as long as all steps together stay within it, by half a step at least, as
+    rounding may cross a border. A step of 0: each is on its own.
+    """
+    widest, begin = max(range(len(eps)), key=eps.__getitem__), 0
+    free = [int(radius / step - 0.5) if step and number != widest else 0 for number, radius in enumerate(eps)]
+    for end in sorted({min(steps, last) for steps in (*free, last)} - {0}):
+        yield end, [number if free[number] <= begin else widest for number in range(len(eps))]
+        begin = end
+
+
+def _climb(
+    case: Case, start: Tensor, radii: Tensor, size: float | Tensor, counts: Sequence[int], label: str
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield each step count with the iterates `[E, N, ...]` from `start`; `size` of a step: one, or one a radius."""
+    shape = start.shape  # a row an image and radius
+    centre, labels = case.images.expand(shape).flatten(0, 1), case.labels.repeat(shape[0])
+    sizes = torch.as_tensor(size, device=start.device)  # one is in float32, as the gradient's signs are
+    radii, sizes = (given.expand(*shape[:2], 1, 1, 1).flatten(0, 1) for given in (radii, sizes))
 
     def loss(images: Tensor, rows: Tensor) -> Tensor:
         # the mean over one radius' images: its scale decides where a vanishing gradient becomes zero
         return F.cross_entropy(case.folded(images), labels[rows], reduction="sum") / len(case.labels)
 
-    trajectories = [sorted(set(steps))] if relative is None else [[count] for count in sorted(set(steps))]
-    for counts in trajectories:
-        step = step_size if relative is None else relative * radii / counts[-1]
+    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+        return sign_steps(centre[rows], radii[rows], sizes[rows])(point, gradient)
 
-        def update(point: Tensor, gradient: Tensor, rows: Tensor, step: float | Tensor = step) -> Tensor:
-            size = step if isinstance(step, float) else step[rows]
-            return sign_steps(centre[rows], radii[rows], size)(point, gradient)
-
-        for count, images in attain(start, loss, update, counts, case.label):
-            yield Outcome(count, images.view(shape))
+    for count, images in attain(start.flatten(0, 1), loss, update, counts, label):
+        yield count, images.view(shape)
