@@ -12,6 +12,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from irpipe.ascent import Case, ascend
 from irpipe.attacks import Outcome
 from irpipe.attacks.parts.margin import lead
+from irpipe.attacks.parts.targets import targets
 from irpipe.maps.discrepancy import Specification, distance, normalised, specifications
 from irpipe.maps.interpret import interpret
 from irpipe.models import Folded, Network
@@ -53,7 +54,7 @@ def attack(
     succeeds. The record, `[E, N]`: `target`; `smallest`, that radius; `found`, whether there is one (else it is 1);
     `gamma`; `capped`, whether no gamma tried was too large (C.5 I1); and what `_measured` finds by the plain network.
     """
-    target = _targets(case)
+    target = targets(case, case.rng, len(case.labels))  # successive batches draw as one would, C.5-1
     scale = None if slope is None else slope / reference
     descend = partial(_descend, steps=steps, step_size=step_size, slope=scale)
     view = _View(interpreter, variant, points)
@@ -221,13 +222,6 @@ def bisect(
         middle = (low + high) / 2
         value = torch.where(up, torch.minimum(2 * value, middle), middle)
     return low, high
-
-
-def _targets(case: Case) -> Tensor:
-    """A random class other than the true one, `[N]`; successive batches draw as one would (C.5-1)."""
-    classes = len(case.network.head)
-    offset = torch.from_numpy(case.rng.randint(classes - 1, size=len(case.labels))).to(case.labels)
-    return (case.labels + 1 + offset) % classes
 
 
 def _columns(classes: str, labels: Tensor, target: Tensor, count: int) -> Tensor:

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 from irpipe.ascent import Case, ascend
 from irpipe.attacks import Outcome
 from irpipe.attacks.parts.margin import margins
+from irpipe.attacks.parts.targets import targets
 from irpipe.quantities import Fidelity, Iterate, StepRule
 
 T = TypeVar("T")
@@ -66,9 +67,8 @@ class Plan:
 
     def targets(self) -> tuple[Tensor, RandomState]:
         """A random class other than the true one, `[N]`, and the generator behind the draw for the whole sample."""
-        rng, classes = copy.deepcopy(self.case.rng), len(self.case.network.head)
-        offset = torch.from_numpy(rng.randint(classes - 1, size=self.images)).to(self.case.labels)
-        return (self.case.labels + 1 + offset[self.case.first :][: len(self.case.labels)]) % classes, rng
+        rng = copy.deepcopy(self.case.rng)
+        return targets(self.case, rng, self.images, self.case.first), rng
 
     def of_batch(self, draw: Callable[[RandomState, int], T]) -> T:
         """What `draw(rng, N)` gives for this batch, after all targets and all batches before it."""
