@@ -18,13 +18,13 @@ from irpipe.errors import IrpipeError
 from irpipe.evaluate import _run, evaluate
 from irpipe.hardware import device
 from irpipe.io import Result, write_checkpoint
-from irpipe.maps.correlation import correlation
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
 from irpipe.published import values
 from irpipe.released import convert
 from irpipe.reports import correlation as table
 from irpipe.reports import erratum
+from irpipe.reports.parts.correlation import correlation
 
 SHAPE = (1, 16, 16)
 RADII = [0.05, 0.1, 0.2, 0.3]

@@ -13,8 +13,8 @@ from torch import Tensor
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
 from irpipe.maps.discrepancy import distance, normalised, specifications
-from irpipe.maps.nds import Scores, scores
 from irpipe.reports import erratum, sneak, tradeoff
+from irpipe.reports.parts.nds import Scores, scores
 
 CLEAN = torch.tensor([[[[0.0, 4], [2, 1]], [[1, 1], [1, 3]]]])  # one image, two maps; spans 4 and 2
 MOVED = torch.tensor([[[[3.0, 0], [2, 1]], [[1, 1], [1, 2]]]])  # changes 3, -4 and -1

@@ -15,11 +15,11 @@ from irpipe.attacks import Outcome, isa
 from irpipe.evaluate import _run, evaluate
 from irpipe.hardware import device
 from irpipe.io import write_checkpoint
-from irpipe.maps import nds
 from irpipe.models import Folded, Network, build
 from irpipe.optimise import draw_weights
 from irpipe.published import Measure, resistances
 from irpipe.released import convert
+from irpipe.reports.parts import nds
 
 SHAPE = (1, 16, 16)
 QUICK: dict[str, Any] = {"penalties": [1, 1.4], "steps": 5, "rounds": 6, "reference": 2, "kappa": 0.01}

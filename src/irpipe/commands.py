@@ -216,7 +216,7 @@ def _subject(options: argparse.Namespace, where: "torch.device") -> "Subject":
 
 def _left(result: io.Result) -> str:
     """What an attack leaves at each radius, after its most steps: accuracy and, for maps, mean correlation."""
-    from irpipe.maps.correlation import lasting
+    from irpipe.reports.parts.correlation import lasting
 
     arrays = result.arrays
     if "eps" not in arrays:

@@ -2,8 +2,8 @@
 
 from irpipe.errata import Row, finding, released
 from irpipe.io import Result
-from irpipe.maps.correlation import FEW, correlation
 from irpipe.published import METHODS, values
+from irpipe.reports.parts.correlation import FEW, correlation
 from irpipe.reports.parts.selection import Pair, eps_label
 
 TABLES = ("2", "A4", "A5")

@@ -2,9 +2,9 @@
 
 from irpipe.errata import Network, Row, finding, released
 from irpipe.io import Result
-from irpipe.maps import nds
-from irpipe.maps.nds import Scores
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS, Measure, Resistance, resistances
+from irpipe.reports.parts import nds
+from irpipe.reports.parts.nds import Scores
 from irpipe.reports.parts.selection import Pair, method
 
 

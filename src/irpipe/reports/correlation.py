@@ -5,9 +5,9 @@ from typing import Literal
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.maps.correlation import ARRAYS, FEW, correlation
 from irpipe.published import Cell, Printed, values
 from irpipe.reports.parts.cells import Column, Measured, beside, block, lacks, over_radii
+from irpipe.reports.parts.correlation import ARRAYS, FEW, correlation
 from irpipe.reports.parts.render import Page, write
 from irpipe.reports.parts.selection import SAME, network, select
 

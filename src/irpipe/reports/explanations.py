@@ -6,9 +6,9 @@ import numpy as np
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.maps.correlation import ARRAYS, lasting
 from irpipe.quantities import Names
 from irpipe.reports.parts.cells import Column, Measured, block
+from irpipe.reports.parts.correlation import ARRAYS, lasting
 from irpipe.reports.parts.paired import same_images
 from irpipe.reports.parts.render import Page, write
 from irpipe.reports.parts.selection import eps_label, located, name, network, together

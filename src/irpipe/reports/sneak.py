@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from irpipe.io import Result
-from irpipe.maps import nds
 from irpipe.maps.discrepancy import Specification
-from irpipe.maps.nds import Scores
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS, Measure, Resistance, resistances
 from irpipe.quantities import Names
+from irpipe.reports.parts import nds
+from irpipe.reports.parts.nds import Scores
 from irpipe.reports.parts.render import Block, Entry, Page, write
 from irpipe.reports.parts.selection import Pair, method, network, select
 

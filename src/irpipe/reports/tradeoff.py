@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 
 from irpipe.errors import IrpipeError
 from irpipe.io import Result
-from irpipe.maps import nds
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS
 from irpipe.quantities import Index
+from irpipe.reports.parts import nds
 from irpipe.reports.parts.draw import save, style
 from irpipe.reports.parts.selection import method, name, network, pair_of, select
 from irpipe.stats import bootstrap

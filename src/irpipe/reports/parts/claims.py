@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from irpipe.io import Result
-from irpipe.maps.correlation import correlation, lasting
 from irpipe.published import values
 from irpipe.reports.parts.cells import Column, beside
+from irpipe.reports.parts.correlation import correlation, lasting
 from irpipe.reports.parts.masking import flags, verdict
 from irpipe.reports.parts.paired import right, same_images
 from irpipe.reports.parts.selection import SAME, located
