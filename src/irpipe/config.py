@@ -83,6 +83,7 @@ class _Loader(yaml.SafeLoader):
     seen = depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """A value; raises YAMLError at an alias, or at one value too many or too deep."""
         if self.check_event(yaml.AliasEvent):
             line = self.get_event().start_mark.line + 1  # type: ignore[no-untyped-call]  # types-PyYAML
             raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
@@ -95,6 +96,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping; raises YAMLError at a key that is no text, or is there twice."""
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)

@@ -139,6 +139,7 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        """Gradients for images, weight and bias, each only where it is needed."""
         (images, weight), (gradient,) = ctx.saved_tensors, gradients
         moved = trained = shifted = None
         if ctx.needs_input_grad[0]:
@@ -155,6 +156,7 @@ class _Entry(nn.Conv2d):
     """The convolution that sees the image."""
 
     def forward(self, input: Tensor) -> Tensor:
+        """Outputs of `_Convolve` for images `[N, C, H, W]`."""
         out: Tensor = _Convolve.apply(input, self.weight, self.bias, self.stride, self.padding)  # type: ignore[no-untyped-call]
         return out
 
