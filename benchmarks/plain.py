@@ -2,6 +2,7 @@
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -9,7 +10,10 @@ from irpipe.models import Network
 
 
 class Plain(nn.Module):
-    """The layers of a network of irpipe, with weights of its own, by the library's modules alone and nothing folded."""
+    """The layers of a network of irpipe, with weights of its own, by the library's modules alone and nothing folded.
+
+    Weights lie as torch lays them by default.
+    """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -22,6 +26,7 @@ class Plain(nn.Module):
             self.body.append(copy.deepcopy(network.last))
         self.head = nn.Linear(network.head.shape[1], network.head.shape[0], bias=False)
         self.head.load_state_dict({"weight": network.head})
+        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
 
     def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Class activation maps `[N, classes, h, w]` and logits `[N, classes]`."""

@@ -267,3 +267,20 @@ def test_inner_objective_is_the_same_on_the_folded_network(entry: dict[str, Any]
         largest = theirs.abs().max().item()
         assert largest > 1e-4
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=largest / 1000)
+
+
+@every_method
+def test_parts_of_a_batch_are_perturbed_alike_where_the_method_says_so(entry: dict[str, Any]) -> None:
+    network, images, moved, labels = small()
+    network, images, moved = network.double(), images.double(), moved.double()
+
+    def uphill(part: slice) -> Tensor:
+        found = made(entry, network, images[part], labels[part]).maximised()
+        point = moved[part].clone().requires_grad_()
+        return torch.autograd.grad(found(point), point)[0]
+
+    declared = made(entry, network, images, labels)
+    if declared.attacked:
+        whole, parts = uphill(slice(None)), torch.cat([uphill(slice(1)), uphill(slice(1, None))])
+        assert (whole != 0).any()
+        assert bool((whole.sign() == parts.sign()).all()) == declared.apart

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -100,8 +100,8 @@ class Trainer:
         steps, values = zip(*self.recipe[name], strict=True)
         return float(np.interp(self.position.step, steps, values))
 
-    def perturbed(self, images: Tensor, labels: Tensor, radius: float, kind: Literal["uniform", "gaussian"]) -> Tensor:
-        """The images that maximise the method's inner objective within `radius` (C.2).
+    def perturbed(self, images: Tensor, labels: Tensor, radius: float, outer: Objective) -> Tensor:
+        """The images that maximise the method's inner objective, started as the `outer` one says, in `radius` (C.2).
 
         Iterates are float64, as numpy made them in the released code; the objective sees float32.
         """
@@ -114,8 +114,9 @@ class Trainer:
             *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
             return [last.float()]
 
-        start = (images + noise(self.rng, kind, radius, images)).clamp(0, 1)
-        return in_parts(climb, images, labels, start)[0]
+        start = (images + noise(self.rng, outer.start, radius, images)).clamp(0, 1)
+        (moved,) = in_parts(climb, images, labels, start) if outer.apart else climb(images, labels, start)
+        return moved
 
     def step(self) -> float:
         """Take one step and return its loss.
@@ -131,7 +132,7 @@ class Trainer:
         objective = self.objective(self.network, images, labels, **self.options)
         radius = self.scheduled("ramp") * self.radius
         attacked = objective.attacked and radius > 0
-        loss = objective.loss(self.perturbed(images, labels, radius, objective.start) if attacked else images)
+        loss = objective.loss(self.perturbed(images, labels, radius, objective) if attacked else images)
         names, weights = zip(*self.network.named_parameters(), strict=True)
         gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
         value = float(loss.detach())

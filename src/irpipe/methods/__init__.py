@@ -13,13 +13,15 @@ class Objective:
 
     Training minimises `loss` at the images that maximise `inner` (the same function unless given), found from a
     `start` of uniform noise in the ball or of 0.001 times normal noise. A method that sees no perturbed images says
-    so with `attacked`, and none are made.
+    so with `attacked`, and none are made. `apart`: the gradient of `inner` for an image does not depend on the others,
+    but for a factor common to all, so that parts of a batch may be perturbed side by side.
     """
 
     loss: Callable[[Tensor], Tensor]
     inner: Callable[[Tensor], Tensor] | None = None
     attacked: bool = True
     start: Literal["uniform", "gaussian"] = "uniform"
+    apart: bool = False
 
     def maximised(self) -> Callable[[Tensor], Tensor]:
         """What the inner maximisation ascends."""

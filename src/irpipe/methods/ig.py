@@ -37,7 +37,8 @@ def objective(
 
         return loss
 
-    return Objective(total(points), total(inner_points or points))
+    # the batch's size weighs the norm against a loss of the same images, in IG-Norm-Sum
+    return Objective(total(points), total(inner_points or points), apart=per_image or not adversarial)
 
 
 def attributions(network: Classifier, images: Tensor, perturbed: Tensor, labels: Tensor, points: int) -> Tensor:

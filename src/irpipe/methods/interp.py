@@ -45,13 +45,15 @@ def objective(
     def fit(maps: Tensor) -> Tensor:
         return F.cross_entropy(maps.mean(dim=(2, 3)), labels)
 
+    fitted = fit(clean)
+
     def loss(perturbed: Tensor) -> Tensor:
         maps = network.maps(perturbed)
-        return fit(maps if adversarial else clean) + weight * discrepancy(maps)
+        return (fit(maps) if adversarial else fitted) + weight * discrepancy(maps)
 
     maximised = {
         "joint": loss,
         "loss": lambda perturbed: fit(network.maps(perturbed)),
         "discrepancy": lambda perturbed: discrepancy(network.maps(perturbed)),
     }
-    return Objective(loss, maximised[inner])
+    return Objective(loss, maximised[inner], apart=True)

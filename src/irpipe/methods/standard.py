@@ -10,5 +10,5 @@ from irpipe.models import Classifier
 def objective(network: Classifier, images: Tensor, labels: Tensor, *, attacked: bool) -> Objective:
     """Mean cross-entropy of `images` `[N, C, H, W]`, perturbed if `attacked`."""
     if attacked:
-        return Objective(lambda perturbed: F.cross_entropy(network(perturbed), labels))
+        return Objective(lambda perturbed: F.cross_entropy(network(perturbed), labels), apart=True)
     return Objective(lambda _: F.cross_entropy(network(images), labels), attacked=False)

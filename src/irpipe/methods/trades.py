@@ -25,11 +25,12 @@ def objective(
     """
     clean = network(images)
     reference = F.log_softmax(clean, dim=1)
+    fitted = F.cross_entropy(clean, labels)
     scale = len(labels) if summed else 1
 
     def loss(perturbed: Tensor) -> Tensor:
         moved = F.log_softmax(network(perturbed), dim=1)
         divergence = F.kl_div(moved, reference, reduction="batchmean", log_target=True)
-        return scale * (F.cross_entropy(clean, labels) + beta * divergence)
+        return scale * (fitted + beta * divergence)
 
-    return Objective(loss, start=start)
+    return Objective(loss, start=start, apart=True)
