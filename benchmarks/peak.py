@@ -50,12 +50,14 @@ def product() -> float:
 
 def climb(folded: Folded, start: Tensor, labels: Tensor, steps: int) -> None:
     """PGD, no trajectory left early."""
-    update = sign_steps(start, 0.3, 0.01)
 
     def loss(points: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(folded(points), labels[rows], reduction="sum")
 
-    list(attain(start, loss, lambda point, gradient, rows: update(point, gradient), [steps], leave=False))
+    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+        return sign_steps(start[rows], 0.3, 0.01)(point, gradient)
+
+    list(attain(start, loss, update, [steps], leave=False))
 
 
 def shares(setup: Setup) -> Iterator[tuple[str, float, float]]:
