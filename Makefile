@@ -12,6 +12,7 @@ quickstart: .venv/ready
 # one page of all that was made; another config: make report OPTIONS="--configfile FILE --config data=FOLDER"
 report: .venv/ready
 	snakemake benchmarks --cores all $(OPTIONS)
+	irpipe verify results
 	snakemake benchmarks --report results/report.html --report-stylesheet workflow/report/page.css $(OPTIONS)
 
 test: .venv/ready

@@ -18,6 +18,7 @@ if command in ("train", "evaluate"):
 elif command == "report":
     section = "table" if "--table" in sys.argv else "figure"
     name = sys.argv[sys.argv.index(f"--{section}") + 1].partition("=")[0]
-    made = [output / f"{section}_{name}.{suffix}" for suffix in ("csv", "md", "tex", "html", "png", "pdf", "svg")]
+    suffixes = "csv", "md", "tex", "html", "png", "pdf", "svg", "sha256"
+    made = [output / f"{section}_{name}.{suffix}" for suffix in suffixes]
 for path in made:
     path.write_text("made")

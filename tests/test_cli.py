@@ -149,7 +149,7 @@ def test_batches_of_images_give_the_same_clean_row(checkpoint: Path) -> None:
 def test_report(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = result.with_name("reports")
     assert run("report", "--table", TABLE, result, "--output", folder) == 0
-    names = [f"table_mine.{suffix}" for suffix in ("csv", "md", "tex", "html")]
+    names = [f"table_mine.{suffix}" for suffix in ("csv", "md", "tex", "html", "sha256")]
     assert capsys.readouterr().out.splitlines() == [str(folder / name) for name in names]
     assert sorted(everything(folder)) == sorted(names)
     assert run("report", "--figure", TABLE.replace("table", "curve"), result, "--output", folder) == 0

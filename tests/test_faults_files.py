@@ -3,6 +3,7 @@
 import os
 import random
 import resource
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from irpipe.io import (
     write_log,
     write_result,
 )
+from irpipe.verify import damaged, seal
 
 CHANGES = int(os.environ.get("IRPIPE_CHANGES") or 200)  # of single bytes, to each file; 1,000 in `make test-faults`
 SECONDS = 5.0
@@ -102,20 +104,40 @@ def reads(path: Path, read: Callable[[Path], Any]) -> Any:
         assert time.thread_time() - begin < SECONDS
 
 
-@each
-def test_cut_anywhere_or_with_its_last_blocks_empty(name: str, tmp_path: Path) -> None:
-    """A tail that was never synced is missing, or reads as zeros."""
-    path, (write, read) = tmp_path / name, FILES[name]
-    write(path)
-    whole = path.read_bytes()
-    read(path)
+def cuts(whole: bytes) -> Iterator[bytes]:
+    """A file cut at 20 places; a tail that was never synced is missing, or reads as zeros."""
     ends = sorted({*(len(whole) * share // 20 for share in range(20)), len(whole) - 1})
     assert len(ends) > 20 - (len(whole) < 40)
     for end in ends:
-        for content in (whole[:end], whole[:end].ljust(len(whole), b"\0"), whole[:end] + whole[:1]):
-            if content != whole:
-                path.write_bytes(content)
-                assert reads(path, read) is None, (end, len(content))
+        yield from {whole[:end], whole[:end].ljust(len(whole), b"\0"), whole[:end] + whole[:1]} - {whole}
+
+
+@each
+def test_cut_anywhere_or_with_its_last_blocks_empty(name: str, tmp_path: Path) -> None:
+    path, (write, read) = tmp_path / name, FILES[name]
+    write(path)
+    read(path)
+    for content in cuts(path.read_bytes()):
+        path.write_bytes(content)
+        assert reads(path, read) is None, (len(content), content[-9:])
+
+
+@pytest.mark.parametrize("name", ["table_3.csv", "figures/3.png", "table_3.sha256"])
+def test_tables_figures_and_their_seals_cut_anywhere_are_found(name: str, tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    files = [tmp_path / "table_3.csv", tmp_path / "figures" / "3.png"]
+    files[0].write_text("method,n\n" + "int,200\n" * 9)
+    files[1].write_bytes(bytes(range(256)))
+    sealed = tmp_path / "table_3.sha256"
+    seal(sealed, files)
+    subprocess.run(["sha256sum", "--check", "--status", sealed.name], cwd=tmp_path, check=True)
+    assert damaged(tmp_path) == {}
+    path = tmp_path / name
+    for content in [*cuts(path.read_bytes()), *changed(path.read_bytes(), CHANGES)]:
+        path.write_bytes(content)
+        assert list(damaged(tmp_path)) == [path]
+    path.unlink()
+    assert list(damaged(tmp_path)) == ([] if path == sealed else [path])  # without a seal the workflow makes all again
 
 
 def test_log_without_its_last_line(tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_changed_method_code_reruns_that_method_alone(project: Project) -> None:
 
 
 def test_changed_attack_reruns_evaluations(project: Project) -> None:
-    project.edit("src/irpipe/attacks/pgd.py", "expand(shape)\n", "expand(shape) + 0\n")
+    project.edit("src/irpipe/attacks/pgd.py", "*case.images.shape)\n", "*case.images.shape) + 0\n")
     assert project.jobs() == {"evaluate": 3, "table": 1, "figure": 1}
 
 

@@ -125,7 +125,10 @@ def _add_report(made: argparse.ArgumentParser) -> None:
 Add = Callable[[argparse.ArgumentParser], None]
 COMMANDS: dict[str, tuple[str, Add]] = {
     "check": ("Check a config: every name, kind, key and number.", lambda made: None),
-    "verify": ("Find outputs that were damaged: networks, logs, results, records of data sets.", _add_verify),
+    "verify": (
+        "Find outputs that were damaged: networks, logs, results, data records, tables, figures.",
+        _add_verify,
+    ),
     "data": ("Check that a data set is complete, or fetch it; record its hash.", _add_data),
     "import": ("Turn a released network (.pkl) into a checkpoint.", _add_import),
     "train": ("Train a network from scratch by a named recipe; resumes where it was interrupted.", _add_train),

@@ -16,6 +16,7 @@ import numpy as np
 from irpipe import codehash, config, io
 from irpipe.errors import IrpipeError
 from irpipe.jobs import read_benchmarks
+from irpipe.verify import SEAL, damaged, seal
 
 if TYPE_CHECKING:
     import torch
@@ -60,12 +61,10 @@ def check_command(options: argparse.Namespace) -> None:
 
 def verify_command(options: argparse.Namespace) -> None:
     """`irpipe verify`: name outputs that are damaged; with --remove, remove them for the workflow to make again."""
-    from irpipe.verify import damaged
-
     found = damaged(options.folder)
     for path, message in found.items():
         if options.remove:
-            path.unlink()
+            path.unlink(missing_ok=True)
         print(message + ("; removed" if options.remove else ""))
     if found and not options.remove:
         raise IrpipeError(f"{options.folder}: {len(found)} damaged; remove them with --remove, then run the workflow")
@@ -238,4 +237,6 @@ def report_command(options: argparse.Namespace) -> None:
     readers = {".csv": io.read_log, "": read_benchmarks}
     results = [readers.get(path.suffix, io.read_result)(path) for path in options.results]
     written = report(results, options.output / f"{section.removesuffix('s')}_{name}", **own)
-    print("\n".join(str(path) for path in written))
+    sealed = written[0].with_suffix(SEAL)
+    seal(sealed, written)
+    print("\n".join(str(path) for path in (*written, sealed)))

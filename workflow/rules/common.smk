@@ -43,12 +43,12 @@ LOGS = [
 TABLES = [
     f"results/tables/table_{name}.{suffix}"
     for name in CONFIG["tables"]
-    for suffix in ("csv", "md", "tex", "html")
+    for suffix in ("csv", "md", "tex", "html", "sha256")
 ]
 FIGURES = [
     f"results/figures/figure_{name}.{suffix}"
     for name in CONFIG["figures"]
-    for suffix in ("png", "pdf", "svg")
+    for suffix in ("png", "pdf", "svg", "sha256")
 ]
 
 

@@ -17,6 +17,7 @@ rule table:
             subcategory="Tables",
             labels=lambda w: shown("tables", w.table),
         ),
+        "results/tables/table_{table}.sha256",
     log:
         "results/logs/tables/{table}.log",
     benchmark:
@@ -45,7 +46,7 @@ rule figure:
             subcategory="Figures",
             labels=lambda w: shown("figures", w.figure),
         ),
-        multiext("results/figures/figure_{figure}", ".pdf", ".svg"),
+        multiext("results/figures/figure_{figure}", ".pdf", ".svg", ".sha256"),
     log:
         "results/logs/figures/{figure}.log",
     benchmark:
@@ -73,7 +74,7 @@ rule benchmarks:
             category="What it cost",
             labels={"shows": "Seconds and memory of every job"},
         ),
-        multiext("results/benchmarks/figure_jobs", ".pdf", ".svg"),
+        multiext("results/benchmarks/figure_jobs", ".pdf", ".svg", ".sha256"),
     log:
         "results/logs/benchmarks.log",
     localrule: True
