@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe import ascent
-from irpipe.ascent import attain, sign_steps
+from irpipe.ascent import attain, in_parts, sign_steps
 from irpipe.models import Folded, build
 
 Successors = list[int]
@@ -68,6 +68,32 @@ def test_work_ends_with_the_first_return(cycle: int, moves: int) -> None:
     ring = [(place + 1) % cycle for place in range(cycle)]
     assert walk(ring, [0], [200], leave=True) == ({200: [200 % cycle]}, moves)
     assert walk(ring, [0], [200], leave=False) == ({200: [200 % cycle]}, 200)
+
+
+def test_a_cycle_of_two_behind_a_tail_is_seen_at_once() -> None:
+    # at 5 after five steps and again after seven; 200 is an odd number of steps later, so it takes one more
+    assert walk([1, 2, 3, 4, 5, 6, 5], [0], [200], leave=True) == ({200: [6]}, 8)
+
+
+def test_parts_are_worked_out_apart_and_joined_in_order() -> None:
+    rows, sizes, threads = torch.arange(450), [], torch.get_num_threads()
+
+    def double(part: Tensor, named: Tensor) -> list[Tensor]:
+        sizes.append((len(part), torch.get_num_threads()))
+        return [2 * part, named]
+
+    twice, named = in_parts(double, rows, rows + 7)
+    assert twice.tolist() == (2 * rows).tolist()
+    assert named.tolist() == (rows + 7).tolist()
+    assert sorted(sizes) == [(112, 1), (112, 1), (113, 1), (113, 1)]  # even, and each of at most 200
+    assert torch.get_num_threads() == threads
+    assert in_parts(double, rows[:8], rows[:8])[0].tolist() == (2 * rows[:8]).tolist()
+    assert sizes[-1] == (8, threads)  # too few to share out
+
+
+def test_what_fails_in_a_part_fails() -> None:
+    with pytest.raises(IndexError):
+        in_parts(lambda part: [part[:0][1]], torch.arange(50))
 
 
 def test_rows_are_taken_in_parts_that_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
