@@ -42,13 +42,14 @@ class Plain(nn.Module):
 
 
 def fitted() -> Network:
-    """A network for digits, as drawn but for a fitted head."""
+    """A network for digits, as drawn but for a fitted head, in torch's own layout, as torch.export wants it."""
     network, digits = build("small", SHAPE, 10), load({"kind": "digits"}, Path("unused"), "train")
     draw_weights(network, np.random.RandomState(1))
     with torch.no_grad():
         features = network.features(digits.images[:400]).mean(dim=(2, 3))
         network.head.copy_(torch.linalg.lstsq(features, torch.eye(10)[digits.labels[:400]]).solution.T)
-    return network
+    made: Network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
+    return made
 
 
 @pytest.fixture(scope="module")
