@@ -31,7 +31,7 @@ def network(path: Path, scale: float) -> Path:
     made = build("small", (1, 28, 28), 10)
     draw_weights(made, np.random.RandomState(0))
     about = {"dataset": "digits", "data": {"kind": "digits"}, "model": "small", "method": "int", "run": "seed0"}
-    tensors = {name: (value.detach() * scale).contiguous() for name, value in made.state_dict().items()}
+    tensors = {name: value.detach() * scale for name, value in made.state_dict().items()}
     write_checkpoint(path, Checkpoint(about, tensors))
     return path
 

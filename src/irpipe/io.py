@@ -242,8 +242,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
     # one key only: safetensors writes several in no fixed order, and equal networks shall be equal bytes
     header = json.dumps(checkpoint.metadata | {DIGEST: checkpoint.sha256}, sort_keys=True)
+    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}  # channels-last ones are not
     with replacing(path) as beside:
-        beside.write_bytes(save(checkpoint.tensors, {"irpipe": header}))
+        beside.write_bytes(save(tensors, {"irpipe": header}))
         read_checkpoint(beside)
 
 

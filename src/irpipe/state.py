@@ -102,7 +102,7 @@ def snapshot(trainer: "Trainer") -> Checkpoint:
         "pid": os.getpid(),
     }
     about["generator"] = [kind, int(place), int(has_gauss), float(gauss)]
-    return Checkpoint(about, {name: value.detach().cpu().contiguous() for name, value in tensors.items()})
+    return Checkpoint(about, {name: value.detach().cpu() for name, value in tensors.items()})
 
 
 def restore(trainer: "Trainer", saved: Checkpoint) -> None:

@@ -181,7 +181,7 @@ class Trainer:
         """The network as it stands, with all that made it."""
         about = asdict(self.plan) | {"run": f"seed{self.plan.run}", "seed": self.plan.seed}
         about |= {"data_sha256": self.data_sha256, "versions": versions(self.where)}
-        return Checkpoint(about, {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()})
+        return Checkpoint(about, {name: value.cpu() for name, value in self.network.state_dict().items()})
 
 
 Save = Callable[[Checkpoint, list[dict[str, float]]], None]
