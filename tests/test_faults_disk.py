@@ -199,14 +199,19 @@ def test_commands_end_with_a_line_and_not_with_success(tmp_path: Path, capsys: p
 def race(*runs: Callable[[], None]) -> None:
     """Run all at once, in processes of their own; all must end well."""
     children = []
+    gate, opened = os.pipe()
     for run in runs:
         child = os.fork()
         if not child:
             with contextlib.suppress(BaseException):
+                os.close(opened)
+                os.read(gate, 1)  # ends when the parent has started all and closes its end
                 run()
                 os._exit(0)
             os._exit(1)
         children.append(child)
+    os.close(opened)
+    os.close(gate)
     assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * len(children)
 
 

@@ -102,7 +102,8 @@ def test_damaged_seals_are_made_again(project: Project, capsys: pytest.CaptureFi
 
 def test_the_report_page_shows_whole_files_only() -> None:
     root = Path(__file__).parents[1]
-    run = subprocess.run(["make", "--dry-run", "report"], cwd=root, capture_output=True, text=True, check=True)
+    command = ["make", "--no-print-directory", "--dry-run", "report"]  # which `make test` would be told of
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     made, checked, shown = run.stdout.splitlines()[-3:]
     assert made.startswith("snakemake benchmarks --cores all")
     assert checked == "irpipe verify results"
