@@ -137,3 +137,15 @@ def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving(monkeypat
     assert min(sizes[60:]) < 12
     for count in (1, 7, 60):
         assert (found[0][count] == found[1][count]).double().mean() > 0.999
+
+
+def test_the_caller_computes_with_one_thread_while_it_climbs_and_has_its_own_back() -> None:
+    threads, seen = torch.get_num_threads(), set()
+
+    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+        seen.add(torch.get_num_threads())
+        return point + 1
+
+    for _ in attain(torch.zeros(3, 1), lambda points, rows: points.sum(), update, [1, 2]):
+        assert torch.get_num_threads() == threads
+    assert seen == {1}

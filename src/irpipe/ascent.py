@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Literal
@@ -60,6 +61,18 @@ def _gradient(objective: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
 def _threads() -> ThreadPoolExecutor:
     """One for each of torch's threads, in which torch has no others: it shares small layers out less well."""
     return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One of torch's threads here: after each operation the others would spin for a while, on the parts' cores."""
+    threads = torch.get_num_threads()
+    _threads()  # as many as there are now
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def in_parts(function: Callable[..., list[Tensor]], *rows: Tensor) -> list[Tensor]:
@@ -122,7 +135,7 @@ def attain(
     def move(rows: Tensor, point: Tensor, *earlier: Tensor) -> list[Tensor]:
         """The next points, and for each of the earlier ones which rows are there again."""
         moved = update(point, _gradient(partial(objective, rows=rows), point), rows)
-        return [moved, *((moved == other).flatten(1).all(dim=1) for other in earlier)]
+        return [moved, *((moved - other).flatten(1).abs().amax(dim=1) == 0 for other in earlier)]
 
     pending, point = sorted(set(counts)), start.detach()
     rows = torch.arange(len(start), device=start.device)
@@ -133,18 +146,19 @@ def attain(
     with progress(label, last) as advance:
         for step in range(1, last + 1):
             if len(rows):
-                moved, *back = in_parts(move, rows, point, *((before, anchor) if leave else ()))
-                for returned, period in zip(back, (2, step - anchored), strict=False):
-                    again = rows[returned]
-                    ahead = due[:, again] - step
-                    due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
-                now = due[:, rows] == step
-                for number in range(len(pending)):
-                    reached[number, rows[now[number]]] = moved[now[number]]
-                moving = (due[:, rows] > step).any(dim=0)
-                rows, before, point, anchor = rows[moving], point[moving], moved[moving], anchor[moving]
-                if step % ANCHOR == 0:
-                    anchor, anchored = point, step
+                with _alone():
+                    moved, *back = in_parts(move, rows, point, *((before, anchor) if leave else ()))
+                    for returned, period in zip(back, (2, step - anchored), strict=False):
+                        again = rows[returned]
+                        ahead = due[:, again] - step
+                        due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
+                    wanted = due.index_select(1, rows)
+                    number, place = (wanted == step).nonzero(as_tuple=True)
+                    reached[number, rows[place]] = moved[place]
+                    on = (wanted > step).any(dim=0).nonzero().squeeze(1)
+                    rows, before, point, anchor = (kept.index_select(0, on) for kept in (rows, point, moved, anchor))
+                    if step % ANCHOR == 0:
+                        anchor, anchored = point, step
             advance()
             if step in pending:
                 yield step, reached[pending.index(step)]

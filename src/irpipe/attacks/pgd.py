@@ -73,7 +73,7 @@ def _climb(
         return F.cross_entropy(case.folded(images), labels[rows], reduction="sum") / len(case.labels)
 
     def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-        return sign_steps(centre[rows], radii[rows], sizes[rows])(point, gradient)
+        return sign_steps(*(given.index_select(0, rows) for given in (centre, radii, sizes)))(point, gradient)
 
     for count, images in attain(start.flatten(0, 1), loss, update, counts, label):
         yield count, images.view(shape)
