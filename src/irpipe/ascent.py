@@ -19,6 +19,7 @@ Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
 ROWS = 200  # at a time on a CPU: what the layers keep of more falls out of its cache
 FEW = 8  # rows that are not worth a thread
+KEPT = 0.95  # of the rows: a new size costs the libraries more than a few rows that need not move
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,10 @@ def attain(
                     number, place = (wanted == step).nonzero(as_tuple=True)
                     reached[number, rows[place]] = moved[place]
                     on = (wanted > step).any(dim=0).nonzero().squeeze(1)
-                    rows, before, point, anchor = (kept.index_select(0, on) for kept in (rows, point, moved, anchor))
+                    kept = [rows, point, moved, anchor]
+                    if len(on) <= KEPT * len(rows):
+                        kept = [each.index_select(0, on) for each in kept]
+                    rows, before, point, anchor = kept
                     if step % ANCHOR == 0:
                         anchor, anchored = point, step
             advance()
