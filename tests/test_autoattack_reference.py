@@ -31,6 +31,8 @@ def test_settings_are_the_references(component: str, monkeypatch: pytest.MonkeyP
             seen.update(vars(self))
             return images
 
+        attack_single_run_targeted = forward  # what of FAB is used
+
     monkeypatch.setattr(torchattacks, name, Spy)
     network = made(1, (1, 28, 28), 10)
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(4))
@@ -38,5 +40,23 @@ def test_settings_are_the_references(component: str, monkeypatch: pytest.MonkeyP
     case = Case(network, Folded(network, (1, 28, 28)), images, labels, np.arange(3), np.random.RandomState(11))
     list(autoattack.attack(case, eps=[0.3], components=[component]))  # type: ignore[list-item]
     assert {key: seen[key] for key in REFERENCE[component]} == REFERENCE[component]
-    assert (seen["norm"], seen["eps"]) == ("Linf", 0.3)
-    assert component != "fab-t" or seen["multi_targeted"]
+    assert seen["norm"] == "Linf"
+    assert seen["multi_targeted"] if component == "fab-t" else seen["eps"] == 0.3
+
+
+def test_fab_found_once_for_all_radii_beats_what_it_beats_at_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchattacks
+
+    network = made(1, (1, 28, 28), 10)
+    images = torch.rand(12, 1, 28, 28, generator=torch.Generator().manual_seed(4))
+    labels, radii = network(images).argmax(dim=1), [0.01, 0.002, 0.1]
+    case = Case(network, Folded(network, (1, 28, 28)), images, labels, np.arange(12), np.random.RandomState(11))
+    (found,) = autoattack.attack(case, eps=radii, components=["fab-t"], steps=20)
+    alone = [torchattacks.FAB(network, eps=radius, steps=20, multi_targeted=True)(images, labels) for radius in radii]
+    expected = torch.stack([network(moved).argmax(dim=1) != labels for moved in alone])
+    assert torch.equal(found.extra["beaten"] > 0, expected)
+    assert 0 < expected.sum() < expected.numel()
+    for radius, moved, theirs in zip(radii, found.images, alone, strict=True):
+        far, their = ((other - images).abs().flatten(1).amax(dim=1) for other in (moved, theirs))
+        assert far.max() <= radius + 1e-6
+        assert (far <= their + 1e-6).all()

@@ -162,8 +162,9 @@ def test_each_component_attacks_what_the_last_left(case: Case, monkeypatch: pyte
     wins = {"apgd-ce": 1, "square": 2}
     predicted = case.network(case.images).argmax(dim=1)
 
-    def fake(case: Case, component: str, radius: float, steps: int, queries: int) -> Any:
-        def run(images: Tensor, labels: Tensor) -> Tensor:
+    def fake(case: Case, component: str, steps: int, queries: int, seed: int) -> Any:
+        def run(radius: float, left: Tensor) -> Tensor:
+            images, labels = case.images[left], case.labels[left]
             asked.append((component, labels.tolist()))
             others = torch.stack([case.images[(predicted != label).nonzero()[0, 0]] for label in labels])
             found = images.clone()

@@ -4,21 +4,26 @@ The reference (github.com/fra31/auto-attack, autoattack/autoattack.py) is in no 
 torchattacks' ports, under the reference's settings: one start, 100 steps and rho .75 for APGD on the cross-entropy; the
 same towards each of the 9 other classes by the targeted DLR loss; FAB likewise (alpha_max .1, eta 1.05, beta .9); 5,000
 queries of Square (p_init .8), whose schedule is not rescaled to them. torchattacks' own ensemble takes 10 steps and
-rescales. What remains different: each attack draws from a seed of its own, data sets of other than 10 classes have all
-others as targets, and the targeted loss needs 4 classes. The optional dependencies `stress` install torchattacks.
+rescales. What remains different: each attack draws from a seed of its own, FAB goes on to the nearest of all classes,
+data sets of other than 10 classes have all others as targets, and the targeted loss needs 4 classes. The optional
+dependencies `stress` install torchattacks.
 """
 
+import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from irpipe.ascent import Case
+from irpipe.ascent import Case, in_parts
 from irpipe.attacks import Outcome
 from irpipe.attacks.parts.margin import margins
 from irpipe.errors import IrpipeError
 from irpipe.models import Folded
 from irpipe.quantities import Components, Count, Radii
+
+Component = Callable[[float, Tensor], Tensor]  # images for a radius and the numbers of those to attack
 
 
 def attack(
@@ -35,15 +40,16 @@ def attack(
     `beaten` `[E, N]`, which of `components`, counted from 1, made an image wrong; 0: none. Raises IrpipeError where
     torchattacks is missing.
     """
-    made, beaten = case.images.repeat(len(eps), 1, 1, 1, 1), []
-    for row, radius in zip(made, eps, strict=True):
+    made, beaten, fab = case.images.repeat(len(eps), 1, 1, 1, 1), [], _Fab(case, steps)
+    seeds = case.rng.randint(2**31, size=(len(eps), len(components)))
+    for row, radius, drawn in zip(made, eps, seeds.tolist(), strict=True):
         lower, upper = (case.images - radius).clamp(min=0), (case.images + radius).clamp(max=1)
         by = torch.zeros_like(case.labels)
-        for number, component in enumerate(components, 1):
+        for number, (component, seed) in enumerate(zip(components, drawn, strict=True), 1):
             left = torch.nonzero(margins(case.folded, row, case.labels) <= 0)[:, 0]
             if len(left):
-                drawn = _seeded(case, component, radius, steps, queries)(case.images[left].float(), case.labels[left])
-                found = drawn.to(row.dtype).clamp(lower[left], upper[left])
+                own = fab if component == "fab-t" else _seeded(case, component, steps, queries, seed)
+                found = own(radius, left).to(row.dtype).clamp(lower[left], upper[left])
                 won = margins(case.folded, found, case.labels[left]) > 0
                 row[left[won]], by[left[won]] = found[won], number
         beaten.append(by)
@@ -61,26 +67,57 @@ class _Module(nn.Module):
         return self.folded(images)
 
 
-def _seeded(case: Case, component: str, radius: float, steps: int, queries: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """One of the four, drawing from a seed that the case's generator gives; torch's own generators stay as they are."""
+def _library() -> Any:
     try:
         import torchattacks
     except ImportError as error:
         raise IrpipeError("attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'") from error
-    module, seed = _Module(case.folded), int(case.rng.randint(2**31))
-    shared = {"norm": "Linf", "eps": radius, "seed": seed, "n_restarts": 1}
-    targeted = shared | {"steps": steps, "n_classes": len(case.network.head)}
-    chosen = {
-        "apgd-ce": lambda: torchattacks.APGD(module, steps=steps, loss="ce", **shared),
-        "apgd-t": lambda: torchattacks.APGDT(module, **targeted),
-        "fab-t": lambda: torchattacks.FAB(module, multi_targeted=True, **targeted),
-        "square": lambda: torchattacks.Square(module, n_queries=queries, resc_schedule=False, **shared),
-    }[component]()
+    return torchattacks
 
-    def run(images: Tensor, labels: Tensor) -> Tensor:
-        where = [images.device] if images.is_cuda else []
-        with torch.random.fork_rng(devices=where):
-            found: Tensor = chosen(images, labels)
+
+def _seeded(case: Case, component: str, steps: int, queries: int, seed: int) -> Component:
+    """One that draws, from the generators that `seed` gives; torch's own stay as they are."""
+    library, module = _library(), _Module(case.folded)
+
+    def run(radius: float, left: Tensor) -> Tensor:
+        shared = {"norm": "Linf", "eps": radius, "seed": seed, "n_restarts": 1}
+        chosen = {
+            "apgd-ce": lambda: library.APGD(module, steps=steps, loss="ce", **shared),
+            "apgd-t": lambda: library.APGDT(module, steps=steps, n_classes=len(case.network.head), **shared),
+            "square": lambda: library.Square(module, n_queries=queries, resc_schedule=False, **shared),
+        }[component]()
+        with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
+            found: Tensor = chosen(case.images[left].float(), case.labels[left])
         return found.detach()
 
     return run
+
+
+class _Fab:
+    """FAB towards each other class. Its steps do not know the radius, so an image's nearest is found once for all."""
+
+    def __init__(self, case: Case, steps: int) -> None:
+        self.case, self.steps = case, steps
+        self.nearest = case.images.to(torch.float32, copy=True)
+        self.known = torch.zeros_like(case.labels, dtype=torch.bool)
+
+    def __call__(self, radius: float, left: Tensor) -> Tensor:
+        new, clean = left[~self.known[left]], self.case.images.float()
+        if len(new):
+            (self.nearest[new],) = in_parts(self._search, clean[new], self.case.labels[new])
+            self.known[new] = True
+        near = (self.nearest - clean)[left].abs().flatten(1).amax(dim=1) <= radius
+        return torch.where(near.view(-1, 1, 1, 1), self.nearest[left], clean[left])
+
+    def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
+        """The nearest wrong image that the search towards any class comes to, else the image itself."""
+        classes = len(self.case.network.head)
+        fab = _library().FAB(_Module(self.case.folded), norm="Linf", steps=self.steps, multi_targeted=True)
+        nearest, least = images.clone(), torch.full_like(labels, math.inf, dtype=torch.float32)
+        for rank in range(2, classes + 1):
+            fab.target_class = rank
+            found = fab.attack_single_run_targeted(images, labels)
+            far = (found - images).abs().flatten(1).amax(dim=1)
+            closer = (far > 0) & (far < least)  # where it finds none, it gives the image back
+            nearest[closer], least[closer] = found[closer], far[closer]
+        return [nearest]
