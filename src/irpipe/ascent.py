@@ -128,9 +128,9 @@ def attain(
     """Yield each step count in rising order with the iterates `[M, ...]` there, as `ascend` would reach them.
 
     Each row must move on its own and without chance. Then a row that comes back to where it was goes round for ever:
-    all its later iterates are known, and it leaves the batch (unless told not to `leave`). `objective(points, rows=)`
-    and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain. Exact up to the rounding of a
-    smaller batch.
+    all its later iterates are known, and it leaves the batch, as soon as a twentieth can (unless told not to `leave`).
+    `objective(points, rows=)` and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain.
+    Exact up to the rounding of a smaller batch.
     """
 
     def move(rows: Tensor, point: Tensor, *earlier: Tensor) -> list[Tensor]:
