@@ -1,5 +1,6 @@
 """Leaving trajectories that repeat: exactly where the plain loop would be, with less work."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -89,6 +90,16 @@ def test_parts_are_worked_out_apart_and_joined_in_order() -> None:
     assert torch.get_num_threads() == threads
     assert in_parts(double, rows[:8], rows[:8])[0].tolist() == (2 * rows[:8]).tolist()
     assert sizes[-1] == (8, threads)  # too few to share out
+
+
+def test_a_worker_keeps_its_one_thread_whatever_is_set_elsewhere() -> None:
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(1, initializer=ascent._single) as worker:
+        worker.submit(int).result()  # nothing that asks torch for its threads
+        torch.set_num_threads(max(threads, 2))
+        seen = worker.submit(torch.get_num_threads).result()
+    torch.set_num_threads(threads)
+    assert seen == 1
 
 
 def test_what_fails_in_a_part_fails() -> None:

@@ -58,10 +58,15 @@ def _gradient(objective: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     return gradient
 
 
+def _single() -> None:
+    torch.get_num_threads()  # a thread's first question sets it to what was set last, anywhere
+    torch.set_num_threads(1)
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
     """One for each of torch's threads, in which torch has no others: it shares small layers out less well."""
-    return ThreadPoolExecutor(torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,))
+    return ThreadPoolExecutor(torch.get_num_threads(), initializer=_single)
 
 
 @contextmanager
