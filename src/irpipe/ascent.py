@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
 ROWS = 200  # at a time on a CPU: what the layers keep of more falls out of its cache
 FEW = 8  # rows that are not worth a thread
+DEALT = 8  # any number of parts that is not far above
 KEPT = 0.95  # of the rows: a new size costs the libraries more than a few rows that need not move
 
 
@@ -137,37 +139,40 @@ def attain(
     `objective(points, rows=)` and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain.
     Exact up to the rounding of a smaller batch.
     """
-
-    def move(rows: Tensor, point: Tensor, *earlier: Tensor) -> list[Tensor]:
-        """The next points, and for each of the earlier ones which rows are there again."""
-        moved = update(point, _gradient(partial(objective, rows=rows), point), rows)
-        return [moved, *((moved - other).flatten(1).abs().amax(dim=1) == 0 for other in earlier)]
-
-    pending, point = sorted(set(counts)), start.detach()
-    rows = torch.arange(len(start), device=start.device)
+    pending = sorted(set(counts))
+    # dealt like cards: rows of one radius leave together, and all parts are to shrink alike
+    numbers = torch.arange(len(start), device=start.device)
+    rows = torch.cat([numbers[first::DEALT] for first in range(DEALT)])
     due = torch.tensor(pending, device=start.device)[:, None].repeat(1, len(start))  # when a row is as at each count
     reached = start.detach().repeat(len(pending), *[1] * start.dim())
-    before = anchor = point  # two steps ago, and at most ANCHOR + 1 steps ago
-    anchored, last = 0, pending[-1]
-    with progress(label, last) as advance:
-        for step in range(1, last + 1):
-            if len(rows):
-                with _alone():
-                    moved, *back = in_parts(move, rows, point, *((before, anchor) if leave else ()))
-                    for returned, period in zip(back, (2, step - anchored), strict=False):
-                        again = rows[returned]
-                        ahead = due[:, again] - step
-                        due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
-                    wanted = due.index_select(1, rows)
-                    number, place = (wanted == step).nonzero(as_tuple=True)
-                    reached[number, rows[place]] = moved[place]
-                    on = (wanted > step).any(dim=0).nonzero().squeeze(1)
-                    kept = [rows, point, moved, anchor]
-                    if len(on) <= KEPT * len(rows):
-                        kept = [each.index_select(0, on) for each in kept]
-                    rows, before, point, anchor = kept
-                    if step % ANCHOR == 0:
-                        anchor, anchored = point, step
-            advance()
-            if step in pending:
-                yield step, reached[pending.index(step)]
+
+    def move(first: int, end: int, rows: Tensor, point: Tensor, before: Tensor, anchor: Tensor) -> list[Tensor]:
+        """Climb from step `first` to `end`; the same of the rows that remain then."""
+        for step in range(first + 1, end + 1):
+            if not len(rows):
+                break
+            moved = update(point, _gradient(partial(objective, rows=rows), point), rows)
+            for earlier, period in ((before, 2), (anchor, step - anchored)) if leave else ():
+                again = rows[(moved - earlier).flatten(1).abs().amax(dim=1) == 0]
+                ahead = due[:, again] - step
+                due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
+            wanted = due.index_select(1, rows)
+            number, place = (wanted == step).nonzero(as_tuple=True)
+            reached[number, rows[place]] = moved[place]
+            on = (wanted > step).any(dim=0).nonzero().squeeze(1)
+            kept = [rows, moved, point, anchor]
+            if len(on) <= KEPT * len(rows):
+                kept = [each.index_select(0, on) for each in kept]
+            rows, point, before, anchor = kept
+        return [rows, point, before, anchor]
+
+    points, anchored = [start.detach()[rows]] * 3, 0
+    with progress(label, pending[-1]) as advance:
+        for first, end in pairwise(sorted({*range(0, pending[-1], ANCHOR), *pending, 0})):
+            if first % ANCHOR == 0:
+                points[2], anchored = points[0], first
+            with _alone():
+                rows, *points = in_parts(partial(move, first, end), rows, *points)
+            advance(end - first)
+            if end in pending:
+                yield end, reached[pending.index(end)]
