@@ -34,7 +34,7 @@ def test_fractions_are_exact_and_one_number_is_a_list_of_one() -> None:
     assert pgd("step_size: 2/255, steps: 7") == {
         "kind": "pgd",
         **{"eps": None, "images": 200, "seed": 99, "batch": 200},
-        **{"steps": [7], "step_size": 2 / 255, "relative": None, "random_start": False},
+        **{"steps": [7], "step_size": 2 / 255, "relative": None, "random_start": False, "precision": "float32"},
     }
 
 

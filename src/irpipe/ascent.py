@@ -15,6 +15,7 @@ from torch import Tensor
 
 from irpipe.models import Folded, Network
 from irpipe.progress import progress
+from irpipe.replay import Recorded
 
 Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
@@ -137,9 +138,13 @@ def attain(
     Each row must move on its own and without chance. Then a row that comes back to where it was goes round for ever:
     all its later iterates are known, and it leaves the batch, as soon as a twentieth can (unless told not to `leave`).
     `objective(points, rows=)` and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain.
-    Exact up to the rounding of a smaller batch.
+    Exact up to the rounding of a smaller batch. On a GPU, where asking which rows remain would halt it, all move to
+    the end, and a step is recorded once.
     """
     pending = sorted(set(counts))
+    if start.device.type != "cpu":
+        yield from _replay(start.detach(), objective, update, pending, label)
+        return
     # dealt like cards: rows of one radius leave together, and all parts are to shrink alike
     numbers = torch.arange(len(start), device=start.device)
     rows = torch.cat([numbers[first::DEALT] for first in range(DEALT)])
@@ -176,3 +181,22 @@ def attain(
             advance(end - first)
             if end in pending:
                 yield end, reached[pending.index(end)]
+
+
+def _replay(
+    start: Tensor,
+    objective: Callable[..., Tensor],
+    update: Callable[[Tensor, Tensor, Tensor], Tensor],
+    pending: Sequence[int],
+    label: str,
+) -> Iterator[tuple[int, Tensor]]:
+    """`attain` by one recorded step of all rows, of which none leaves."""
+    rows = torch.arange(len(start), device=start.device)
+    step = Recorded(lambda point: [update(point, _gradient(partial(objective, rows=rows), point), rows)])
+    point = start
+    with progress(label, pending[-1]) as advance:
+        for number in range(1, pending[-1] + 1):
+            (point,) = step(point)
+            advance()
+            if number in pending:
+                yield number, point

@@ -43,10 +43,8 @@ Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]
 Radius = Annotated[Number, Field(ge=0, le=1)]
-Fractional = Annotated[Number, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0, lt=2**32)]  # the range of numpy's seeds
-Numbers = Annotated[list[Number], BeforeValidator(_several)]
 Radii = Annotated[list[Radius], BeforeValidator(_several), Field(min_length=1)]
 Counts = Annotated[list[Count], BeforeValidator(_several), Field(min_length=1)]
 Places = Annotated[list[Index], BeforeValidator(_several), Field(min_length=1)]
@@ -67,4 +65,5 @@ Change = Literal["topk", "centre", "two_class", "target"]  # of maps, that an at
 Variant = Literal["code", "literature"]  # of an interpreter: the released code's or its authors', C.3
 Fidelity = Literal["code", "fixed"]  # of an unforeseen attack to the released code, or with its faults mended
 StepRule = Literal["code", "upstream"]  # of an unforeseen attack: eps / sqrt(steps), or upstream's calibrated step
+Precision = Literal["float32", "bfloat16"]  # of the arithmetic behind an attack's gradients
 Iterate = Literal["last", "worst"]  # which one an unforeseen attack gives

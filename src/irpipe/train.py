@@ -9,6 +9,7 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,7 @@ from irpipe.methods import Objective
 from irpipe.models import Folded, build
 from irpipe.optimise import Adam, draw_weights
 from irpipe.progress import progress
+from irpipe.replay import Recorded
 from irpipe.state import State
 
 VALIDATION_BATCH = 500
@@ -80,6 +82,7 @@ class Trainer:
         self.network = build(plan.model, module.SHAPE, len(module.CLASSES))
         draw_weights(self.network, np.random.RandomState(plan.seed))
         self.network.to(where)
+        self.recorded = Recorded(lambda *given: self._climb(Folded(self.network, self.shape), *given))
         self.adam = Adam(self.network)
         self.rng = np.random.RandomState(plan.seed)
         self.epoch_steps: int = len(self.training) // self.recipe["batch"]
@@ -101,22 +104,22 @@ class Trainer:
         return float(np.interp(self.position.step, steps, values))
 
     def perturbed(self, images: Tensor, labels: Tensor, radius: float, outer: Objective) -> Tensor:
-        """The images that maximise the method's inner objective, started as the `outer` one says, in `radius` (C.2).
-
-        Iterates are float64, as numpy made them in the released code; the objective sees float32.
-        """
-        folded = Folded(self.network, self.shape)
-
-        def climb(images: Tensor, labels: Tensor, start: Tensor) -> list[Tensor]:
-            with torch.no_grad():
-                objective = self.objective(folded, images, labels, **self.options)
-            update = sign_steps(images, radius, self.recipe["step_size"])
-            *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
-            return [last.float()]
-
+        """The images that maximise the method's inner objective, started as the `outer` one says, in `radius` (C.2)."""
         start = (images + noise(self.rng, outer.start, radius, images)).clamp(0, 1)
-        (moved,) = in_parts(climb, images, labels, start) if outer.apart else climb(images, labels, start)
+        given = images, labels, start, images.new_full((len(images), 1, 1, 1), radius)
+        if self.where.type != "cpu":
+            return self.recorded(*given)[0]
+        climb = partial(self._climb, Folded(self.network, self.shape))
+        (moved,) = in_parts(climb, *given) if outer.apart else climb(*given)
         return moved
+
+    def _climb(self, folded: Folded, images: Tensor, labels: Tensor, start: Tensor, radius: Tensor) -> list[Tensor]:
+        """The inner maximisation; iterates are float64, as numpy made them in the released code, the rest float32."""
+        with torch.no_grad():
+            objective = self.objective(folded, images, labels, **self.options)
+        update = sign_steps(images, radius, self.recipe["step_size"])
+        *_, last = ascend(start, objective.maximised(), update, self.recipe["steps"])
+        return [last.float()]
 
     def step(self) -> float:
         """Take one step and return its loss.

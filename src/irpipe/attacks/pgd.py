@@ -1,6 +1,7 @@
 """Projected gradient descent on the cross-entropy, untargeted (protocol C.4)."""
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from torch.nn import functional as F
 
 from irpipe.ascent import Case, attain, noise, sign_steps
 from irpipe.attacks import Outcome
-from irpipe.quantities import Counts, Positive, Radii
+from irpipe.models import Folded
+from irpipe.quantities import Counts, Positive, Precision, Radii
 
 
 def attack(
@@ -19,6 +21,7 @@ def attack(
     step_size: Positive = 0.01,  # at every radius and on every data set, C.4 P1
     relative: Positive | None = None,  # instead: steps of relative * eps / steps, C.4 P1
     random_start: bool = False,  # C.4 P8
+    precision: Precision = "float32",  # of the network that gives the gradients; bfloat16 moves cells
 ) -> Iterator[Outcome]:
     """Yield the last iterate, `[E, N, C, H, W]`, at every step count.
 
@@ -30,17 +33,19 @@ def attack(
     if random_start:
         point = (point + radii * noise(case.rng, "uniform", 1.0, case.images).to(point.dtype)).clamp(0, 1)
     counts = sorted(set(steps))
+    network: Callable[[Tensor], Tensor] = case.folded if precision == "float32" else _coarse(case)
     if relative is not None:
         for count in counts:
-            for _, images in _climb(case, point, radii, relative * radii / count, [count], case.label):
+            for _, images in _climb(case, network, point, radii, relative * radii / count, [count], case.label):
                 yield Outcome(count, images)
         return
     begin = 0
-    for end, leaders in _legs(eps, 0 if random_start else step_size, counts[-1]):
+    apart = random_start or case.images.device.type != "cpu"  # to record a leg would take a GPU longer than its steps
+    for end, leaders in _legs(eps, 0 if apart else step_size, counts[-1]):
         own, place = torch.unique(torch.tensor(leaders), return_inverse=True)
         stops = [count - begin for count in {*counts, end} if begin < count <= end]
         label = case.label if end == counts[-1] else ""
-        for stop, images in _climb(case, point[own], radii[own], step_size, stops, label):
+        for stop, images in _climb(case, network, point[own], radii[own], step_size, stops, label):
             if begin + stop in counts:
                 yield Outcome(begin + stop, images[place])
         point, begin = images[place], end
@@ -59,8 +64,20 @@ def _legs(eps: Sequence[float], step: float, last: int) -> Iterator[tuple[int, l
         begin = end
 
 
+def _coarse(case: Case) -> Callable[[Tensor], Tensor]:
+    """The network in bfloat16; logits are float32."""
+    folded = Folded(copy.deepcopy(case.network).bfloat16(), case.folded.shape)
+    return lambda images: folded(images.bfloat16()).float()
+
+
 def _climb(
-    case: Case, start: Tensor, radii: Tensor, size: float | Tensor, counts: Sequence[int], label: str
+    case: Case,
+    network: Callable[[Tensor], Tensor],
+    start: Tensor,
+    radii: Tensor,
+    size: float | Tensor,
+    counts: Sequence[int],
+    label: str,
 ) -> Iterator[tuple[int, Tensor]]:
     """Yield each step count with the iterates `[E, N, ...]` from `start`; `size` of a step: one, or one a radius."""
     shape = start.shape  # a row an image and radius
@@ -70,7 +87,7 @@ def _climb(
 
     def loss(images: Tensor, rows: Tensor) -> Tensor:
         # the mean over one radius' images: its scale decides where a vanishing gradient becomes zero
-        return F.cross_entropy(case.folded(images), labels[rows], reduction="sum") / len(case.labels)
+        return F.cross_entropy(network(images), labels[rows], reduction="sum") / len(case.labels)
 
     def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
         return sign_steps(*(given.index_select(0, rows) for given in (centre, radii, sizes)))(point, gradient)

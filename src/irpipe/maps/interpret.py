@@ -68,7 +68,9 @@ def _integrated(network: Network | Folded, images: Tensor, classes: Tensor | Non
     total = torch.zeros((), device=images.device)
     for part in torch.split(shares, max(1, CHUNK // images.numel())):
         if further:  # a chunk is computed again on the way back, rather than kept
-            found = checkpoint(_gradients, network, images, classes, part, use_reentrant=False)
+            found = checkpoint(
+                _gradients, network, images, classes, part, use_reentrant=False, preserve_rng_state=False
+            )
         else:
             found = _gradients(network, images, classes, part)
         total = total + found

@@ -29,7 +29,7 @@ def objective(
     on both sides (C.2).
     """
     clean = network.maps(images)
-    true = F.one_hot(labels, clean.shape[1]).bool()
+    true = labels[:, None] == torch.arange(clean.shape[1], device=labels.device)
     factor = 0.5 if halved else 1.0
 
     def discrepancy(maps: Tensor) -> Tensor:
