@@ -59,10 +59,14 @@ def test_steps_fall_from_the_radius() -> None:
     assert at == 3
     assert images.item() == pytest.approx(0.4)
     # from -1 (clipped to 0) by 1/2 and 1/4 of .3, the path is .0 + .3 = .3, then .3 + .15 = .4 (the edge)
-    path = strong._climb(
-        case, torch.zeros(1, 1, 1, 1).double(), case.images, torch.tensor(0.3), case.labels, 2, "margin"
-    )
-    assert [point.item() for point in path] == pytest.approx([0.3, 0.4])
+    begin = torch.zeros(1, 1, 1, 1).double()
+    for count, end in ((1, 0.3), (2, 0.4)):
+        point, lead, right = strong._climb(
+            case, count, "margin", "last", begin, case.images, torch.tensor(0.3), case.labels
+        )
+        assert point.item() == pytest.approx(end)
+        assert lead.item() == pytest.approx(end - 0.5)
+        assert right.item()
     assert extra["last"].tolist() == [[True]]
 
 

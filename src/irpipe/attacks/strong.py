@@ -2,15 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import Case, ascend, noise, sign_steps
+from irpipe.ascent import Case, ascend, in_parts, noise, sign_steps
 from irpipe.attacks import Outcome
 from irpipe.attacks.parts.margin import lead, margins
+from irpipe.progress import progress
 from irpipe.quantities import Count, Counts, Iterate, Radii
 
 
@@ -35,39 +37,63 @@ def attack(
     radii = radii.view(-1, 1, 1, 1)  # a row an image and radius
     centre, labels = images.expand(shape).flatten(0, 1), case.labels.repeat(len(eps))
     slope = _slope(case).expand(shape[:2])
-    for count in sorted(set(steps)):
-        worst, largest = centre.clone(), torch.full_like(labels, -math.inf, dtype=torch.float32)
-        last = torch.ones_like(labels, dtype=torch.bool)
-        for start in range(restarts):
-            drawn = noise(case.rng, "uniform", 1.0, images).to(images.dtype).repeat(len(eps), 1, 1, 1)
-            rows = torch.nonzero(largest <= 0)[:, 0]
-            begin = (centre + radii * drawn).clamp(0, 1)[rows]
-            path = _climb(case, begin, centre[rows], radii[rows], labels[rows], count, loss)
-            for number, point in enumerate(path, 1):
-                if iterate == "worst" or number == count:
-                    found = margins(case.folded, point, labels[rows])
-                    more = found > largest[rows]
-                    worst[rows[more]], largest[rows[more]] = point[more], found[more]
-                    last = found <= 0 if start == 0 else last
-        yield Outcome(count, worst.view(shape), extra={"last": last.view(shape[:2]), "gradient": slope})
+    counts = sorted(set(steps))
+    with progress(case.label, len(counts) * restarts) as advance:
+        for count in counts:
+            worst, largest = centre.clone(), torch.full_like(labels, -math.inf, dtype=torch.float32)
+            last = torch.ones_like(labels, dtype=torch.bool)
+            for start in range(restarts):
+                drawn = noise(case.rng, "uniform", 1.0, images).to(images.dtype).repeat(len(eps), 1, 1, 1)
+                rows = torch.nonzero(largest <= 0)[:, 0]
+                begin = (centre + radii * drawn).clamp(0, 1)[rows]
+                climb = partial(_climb, case, count, loss, iterate)
+                point, found, right = in_parts(climb, begin, centre[rows], radii[rows], labels[rows])
+                more = found > largest[rows]
+                worst[rows[more]], largest[rows[more]] = point[more], found[more]
+                last = right if start == 0 else last
+                advance()
+            yield Outcome(count, worst.view(shape), extra={"last": last.view(shape[:2]), "gradient": slope})
 
 
 def _climb(
-    case: Case, start: Tensor, centre: Tensor, radii: Tensor, labels: Tensor, count: int, loss: str
-) -> Iterator[Tensor]:
-    """The `count` iterates of one start, steps falling linearly from the radius."""
+    case: Case,
+    count: int,
+    loss: str,
+    iterate: Iterate,
+    start: Tensor,
+    centre: Tensor,
+    radii: Tensor,
+    labels: Tensor,
+) -> list[Tensor]:
+    """The iterate of largest margin of `count` steps, or the last one; its margin; whether the last one is right.
+
+    Steps fall linearly from the radius. The margin of an iterate is taken from the pass that gives its gradient.
+    """
     sizes = iter([radii * (1 - step / count) for step in range(count)])
+    passed: list[Tensor] = []
 
     def objective(points: Tensor) -> Tensor:
         logits = case.folded(points)
-        if loss == "margin":
-            return lead(logits, labels).sum()
-        return F.cross_entropy(logits, labels, reduction="sum")
+        leads = lead(logits, labels)
+        passed.append(leads.detach())
+        return leads.sum() if loss == "margin" else F.cross_entropy(logits, labels, reduction="sum")
 
     def update(point: Tensor, gradient: Tensor) -> Tensor:
         return sign_steps(centre, radii, next(sizes))(point, gradient)
 
-    return ascend(start, objective, update, count, case.label)
+    worst, largest, before = start, torch.full_like(labels, -math.inf, dtype=torch.float32), None
+    for point in ascend(start, objective, update, count):
+        if before is not None and iterate == "worst":
+            worst, largest = _worse(worst, largest, before, passed[-1])
+        before = point
+    found = margins(case.folded, point, labels)
+    return [*_worse(worst, largest, point, found), found <= 0]
+
+
+def _worse(worst: Tensor, largest: Tensor, point: Tensor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of larger margin, and it."""
+    more = found > largest
+    return torch.where(more.view(-1, 1, 1, 1), point, worst), torch.where(more, found, largest)
 
 
 def _slope(case: Case) -> Tensor:
