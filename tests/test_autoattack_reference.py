@@ -60,3 +60,31 @@ def test_fab_found_once_for_all_radii_beats_what_it_beats_at_each(monkeypatch: p
         far, their = ((other - images).abs().flatten(1).amax(dim=1) for other in (moved, theirs))
         assert far.max() <= radius + 1e-6
         assert (far <= their + 1e-6).all()
+
+
+def square() -> Any:
+    """Square of 40 queries on twelve images, at the radius .2, as a function of those that are left."""
+    network = made(1, (1, 28, 28), 10)
+    images = torch.rand(12, 1, 28, 28, generator=torch.Generator().manual_seed(4))
+    labels, folded = network(images).argmax(dim=1), Folded(network, (1, 28, 28))
+    case = Case(network, folded, images, labels, np.arange(12), np.random.RandomState(11))
+    return lambda left: autoattack._seeded(case, "square", 1, 40, 7)(0.2, torch.tensor(left))
+
+
+def test_what_square_finds_does_not_depend_on_what_is_left() -> None:
+    whole, half = square()(list(range(12))), square()([11, 2, 5])
+    assert torch.equal(half, whole[[11, 2, 5]])
+    assert len({tuple(image.flatten().tolist()) for image in whole}) == 12
+
+
+def test_square_attacks_each_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchattacks
+
+    asked: list[int] = []
+    forward = torchattacks.Square.forward
+    monkeypatch.setattr(torchattacks.Square, "forward", lambda self, x, y: asked.append(len(x)) or forward(self, x, y))
+    whole, again = square()(list(range(12))), square()
+    first, second, third = again([0, 4, 9]), again([9, 3, 0]), again([4])
+    assert asked == [12, 3, 1]
+    for found, rows in ((first, [0, 4, 9]), (second, [9, 3, 0]), (third, [4])):
+        assert torch.equal(found, whole[rows])

@@ -4,14 +4,15 @@ The reference (github.com/fra31/auto-attack, autoattack/autoattack.py) is in no 
 torchattacks' ports, under the reference's settings: one start, 100 steps and rho .75 for APGD on the cross-entropy; the
 same towards each of the 9 other classes by the targeted DLR loss; FAB likewise (alpha_max .1, eta 1.05, beta .9); 5,000
 queries of Square (p_init .8), whose schedule is not rescaled to them. torchattacks' own ensemble takes 10 steps and
-rescales. What remains different: each attack draws from a seed of its own, FAB goes on to the nearest of all classes,
-data sets of other than 10 classes have all others as targets, and the targeted loss needs 4 classes. The optional
-dependencies `stress` install torchattacks.
+rescales. What remains different: each attack draws from a seed of its own, Square's draws for an image do not depend on
+which others are left, FAB goes on to the nearest of all classes, data sets of other than 10 classes have all others as
+targets, and the targeted loss needs 4 classes. The optional dependencies `stress` install torchattacks.
 """
 
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,9 @@ from irpipe.models import Folded
 from irpipe.quantities import Components, Count, Radii
 
 Component = Callable[[float, Tensor], Tensor]  # images for a radius and the numbers of those to attack
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+# what Square has found on a network: known images and theirs, by all that decides them
+_SQUARES: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
 
 
 def attack(
@@ -41,13 +45,16 @@ def attack(
     torchattacks is missing.
     """
     made, beaten, fab = case.images.repeat(len(eps), 1, 1, 1, 1), [], _Fab(case, steps)
-    seeds = case.rng.randint(2**31, size=(len(eps), len(components)))
-    for row, radius, drawn in zip(made, eps, seeds.tolist(), strict=True):
+    drawn = case.rng.randint(
+        2**31, size=(len(eps), len(STANDARD))
+    ).tolist()  # a component's do not depend on the others
+    for row, radius, seeds in zip(made, eps, drawn, strict=True):
         lower, upper = (case.images - radius).clamp(min=0), (case.images + radius).clamp(max=1)
         by = torch.zeros_like(case.labels)
-        for number, (component, seed) in enumerate(zip(components, drawn, strict=True), 1):
+        for number, component in enumerate(components, 1):
             left = torch.nonzero(margins(case.folded, row, case.labels) <= 0)[:, 0]
             if len(left):
+                seed = seeds[STANDARD.index(component)]
                 own = fab if component == "fab-t" else _seeded(case, component, steps, queries, seed)
                 found = own(radius, left).to(row.dtype).clamp(lower[left], upper[left])
                 won = margins(case.folded, found, case.labels[left]) > 0
@@ -84,13 +91,34 @@ def _seeded(case: Case, component: str, steps: int, queries: int, seed: int) -> 
         chosen = {
             "apgd-ce": lambda: library.APGD(module, steps=steps, loss="ce", **shared),
             "apgd-t": lambda: library.APGDT(module, steps=steps, n_classes=len(case.network.head), **shared),
-            "square": lambda: library.Square(module, n_queries=queries, resc_schedule=False, **shared),
+            "square": lambda: _square(case, left)(module, n_queries=queries, resc_schedule=False, **shared),
         }[component]()
         with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
             found: Tensor = chosen(case.images[left].float(), case.labels[left])
         return found.detach()
 
-    return run
+    def once(radius: float, left: Tensor) -> Tensor:
+        key = radius, queries, seed, case.index.tobytes()
+        fresh = torch.zeros_like(case.labels, dtype=torch.bool), case.images.to(torch.float32, copy=True)
+        known, found = _SQUARES.setdefault(case.folded, {}).setdefault(key, fresh)
+        new = left[~known[left]]
+        if len(new):
+            found[new], known[new] = run(radius, new), True
+        return found[left]
+
+    return once if component == "square" else run
+
+
+def _square(case: Case, left: Tensor) -> Any:
+    """torchattacks' Square, beginning with stripes that are drawn for all images of the case, `left` or not."""
+
+    class Square(_library().Square):  # type: ignore[misc]
+        def random_choice(self, shape: list[int]) -> Tensor:
+            stripes = len(shape) == 4
+            drawn: Tensor = super().random_choice([len(case.images), *shape[1:]] if stripes else shape)
+            return drawn[left] if stripes else drawn
+
+    return Square
 
 
 class _Fab:
