@@ -54,10 +54,7 @@ def climb(folded: Folded, start: Tensor, labels: Tensor, steps: int) -> None:
     def loss(points: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(folded(points), labels[rows], reduction="sum")
 
-    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-        return sign_steps(start[rows], 0.3, 0.01)(point, gradient)
-
-    list(attain(start, loss, update, [steps], leave=False))
+    list(attain(start, loss, lambda rows: sign_steps(start[rows], 0.3, 0.01), [steps], leave=False))
 
 
 def shares(setup: Setup) -> Iterator[tuple[str, float, float]]:

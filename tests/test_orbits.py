@@ -21,11 +21,14 @@ def walk(successor: Successors, starts: list[int], counts: list[int], leave: boo
     """Where rows stand after each count if point k goes to `successor[k]`, and how many moves that took."""
     table, moves = torch.tensor(successor, dtype=torch.float32), 0
 
-    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-        nonlocal moves
-        moves += len(rows)
-        assert len(point) == len(gradient) == len(rows)
-        return table[point.long()]
+    def update(rows: Tensor) -> ascent.Update:
+        def onward(point: Tensor, gradient: Tensor) -> Tensor:
+            nonlocal moves
+            moves += len(rows)
+            assert len(point) == len(gradient) == len(rows)
+            return table[point.long()]
+
+        return onward
 
     def objective(point: Tensor, rows: Tensor) -> Tensor:
         return point.sum()
@@ -140,8 +143,8 @@ def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving(monkeypat
         sizes.append(len(rows))
         return F.cross_entropy(folded(points), labels[rows], reduction="sum")
 
-    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-        return sign_steps(images[rows], 0.02, 0.02)(point, gradient)
+    def update(rows: Tensor) -> ascent.Update:
+        return sign_steps(images[rows], 0.02, 0.02)
 
     found: list[Any] = [dict(attain(images, loss, update, [1, 7, 60], leave=leave)) for leave in (False, True)]
     assert sizes[:60] == [12] * 60
@@ -153,10 +156,10 @@ def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving(monkeypat
 def test_the_caller_computes_with_one_thread_while_it_climbs_and_has_its_own_back() -> None:
     threads, seen = torch.get_num_threads(), set()
 
-    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
+    def onward(point: Tensor, gradient: Tensor) -> Tensor:
         seen.add(torch.get_num_threads())
         return point + 1
 
-    for _ in attain(torch.zeros(3, 1), lambda points, rows: points.sum(), update, [1, 2]):
+    for _ in attain(torch.zeros(3, 1), lambda points, rows: points.sum(), lambda rows: onward, [1, 2]):
         assert torch.get_num_threads() == threads
     assert seen == {1}

@@ -128,7 +128,7 @@ def sign_steps(centre: Tensor, radius: float | Tensor, step: float | Tensor) -> 
 def attain(
     start: Tensor,
     objective: Callable[..., Tensor],
-    update: Callable[[Tensor, Tensor, Tensor], Tensor],
+    update: Callable[[Tensor], Update],
     counts: Sequence[int],
     label: str = "",
     leave: bool = True,
@@ -137,9 +137,9 @@ def attain(
 
     Each row must move on its own and without chance. Then a row that comes back to where it was goes round for ever:
     all its later iterates are known, and it leaves the batch, as soon as a twentieth can (unless told not to `leave`).
-    `objective(points, rows=)` and `update(points, gradients, rows)` see the numbers `[m]` of the rows that remain.
-    Exact up to the rounding of a smaller batch. On a GPU, where asking which rows remain would halt it, all move to
-    the end, and a step is recorded once.
+    `objective(points, rows=)` and `update(rows)`, which gives how rows move, see the numbers `[m]` of those that
+    remain. Exact up to the rounding of a smaller batch. On a GPU, where asking which rows remain would halt it, all
+    move to the end, and a step is recorded once.
     """
     pending = sorted(set(counts))
     if start.device.type != "cpu":
@@ -153,29 +153,31 @@ def attain(
 
     def move(first: int, end: int, rows: Tensor, point: Tensor, before: Tensor, anchor: Tensor) -> list[Tensor]:
         """Climb from step `first` to `end`; the same of the rows that remain then."""
+        onward = update(rows)
         for step in range(first + 1, end + 1):
             if not len(rows):
                 break
-            moved = update(point, _gradient(partial(objective, rows=rows), point), rows)
-            for earlier, period in ((before, 2), (anchor, step - anchored)) if leave else ():
+            period = (step - 1) % ANCHOR + 1
+            anchor = point if period == 1 else anchor
+            moved = onward(point, _gradient(partial(objective, rows=rows), point))
+            for earlier, apart in ((before, 2), (anchor, period)) if leave else ():
                 again = rows[(moved - earlier).flatten(1).abs().amax(dim=1) == 0]
-                ahead = due[:, again] - step
-                due[:, again] = torch.where(ahead > 0, step + ahead % period, due[:, again])
+                _bring_forward(due, again, step, apart)
             wanted = due.index_select(1, rows)
             number, place = (wanted == step).nonzero(as_tuple=True)
-            reached[number, rows[place]] = moved[place]
-            on = (wanted > step).any(dim=0).nonzero().squeeze(1)
             kept = [rows, moved, point, anchor]
-            if len(on) <= KEPT * len(rows):
-                kept = [each.index_select(0, on) for each in kept]
+            if len(place):
+                reached[number, rows[place]] = moved[place]
+                on = (wanted > step).any(dim=0).nonzero().squeeze(1)
+                if len(on) <= KEPT * len(rows):
+                    kept = [each.index_select(0, on) for each in kept]
+                    onward = update(kept[0])
             rows, point, before, anchor = kept
         return [rows, point, before, anchor]
 
-    points, anchored = [start.detach()[rows]] * 3, 0
+    points = [start.detach()[rows]] * 3
     with progress(label, pending[-1]) as advance:
-        for first, end in pairwise(sorted({*range(0, pending[-1], ANCHOR), *pending, 0})):
-            if first % ANCHOR == 0:
-                points[2], anchored = points[0], first
+        for first, end in pairwise(sorted({*range(0, pending[-1], ANCHOR), *pending})):
             with _alone():
                 rows, *points = in_parts(partial(move, first, end), rows, *points)
             advance(end - first)
@@ -183,16 +185,24 @@ def attain(
                 yield end, reached[pending.index(end)]
 
 
+def _bring_forward(due: Tensor, rows: Tensor, step: int, period: int) -> None:
+    """Set when the rows, which at `step` are where they were `period` steps ago, are first as at each later count."""
+    if len(rows):
+        ahead = due[:, rows] - step
+        due[:, rows] = torch.where(ahead > 0, step + ahead % period, due[:, rows])
+
+
 def _replay(
     start: Tensor,
     objective: Callable[..., Tensor],
-    update: Callable[[Tensor, Tensor, Tensor], Tensor],
+    update: Callable[[Tensor], Update],
     pending: Sequence[int],
     label: str,
 ) -> Iterator[tuple[int, Tensor]]:
     """`attain` by one recorded step of all rows, of which none leaves."""
     rows = torch.arange(len(start), device=start.device)
-    step = Recorded(lambda point: [update(point, _gradient(partial(objective, rows=rows), point), rows)])
+    onward = update(rows)
+    step = Recorded(lambda point: [onward(point, _gradient(partial(objective, rows=rows), point))])
     point = start
     with progress(label, pending[-1]) as advance:
         for number in range(1, pending[-1] + 1):

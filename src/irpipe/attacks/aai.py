@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from irpipe.ascent import Case, attain, noise, sign_steps
+from irpipe.ascent import Case, Update, attain, noise, sign_steps
 from irpipe.attacks import Outcome
 from irpipe.attacks.parts.margin import lead
 from irpipe.errors import IrpipeError
@@ -61,8 +61,8 @@ def attack(
         changed = change(interpret(case.folded, points, interpreter, labels[rows]), rows).sum()
         return changed - hinge * lead(case.folded(points), prediction[rows], kappa).sum() if hinge else changed
 
-    def update(points: Tensor, gradients: Tensor, rows: Tensor) -> Tensor:
-        return sign_steps(centre[rows], radii[rows], step_size)(points, gradients)
+    def update(rows: Tensor) -> Update:
+        return sign_steps(centre[rows], radii[rows], step_size)
 
     for _, moved in attain(start.flatten(0, 1), gain, update, [steps], case.label):
         yield Outcome(steps, moved.view(shape).to(like.dtype))

@@ -45,9 +45,8 @@ def attack(
     torchattacks is missing.
     """
     made, beaten, fab = case.images.repeat(len(eps), 1, 1, 1, 1), [], _Fab(case, steps)
-    drawn = case.rng.randint(
-        2**31, size=(len(eps), len(STANDARD))
-    ).tolist()  # a component's do not depend on the others
+    # a component's draws do not depend on which others there are
+    drawn = case.rng.randint(2**31, size=(len(eps), len(STANDARD))).tolist()
     for row, radius, seeds in zip(made, eps, drawn, strict=True):
         lower, upper = (case.images - radius).clamp(min=0), (case.images + radius).clamp(max=1)
         by = torch.zeros_like(case.labels)

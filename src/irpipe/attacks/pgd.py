@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import Case, attain, noise, sign_steps
+from irpipe.ascent import Case, Update, attain, noise, sign_steps
 from irpipe.attacks import Outcome
 from irpipe.models import Folded
 from irpipe.quantities import Counts, Positive, Precision, Radii
@@ -89,8 +89,8 @@ def _climb(
         # the mean over one radius' images: its scale decides where a vanishing gradient becomes zero
         return F.cross_entropy(network(images), labels[rows], reduction="sum") / len(case.labels)
 
-    def update(point: Tensor, gradient: Tensor, rows: Tensor) -> Tensor:
-        return sign_steps(*(given.index_select(0, rows) for given in (centre, radii, sizes)))(point, gradient)
+    def update(rows: Tensor) -> Update:
+        return sign_steps(centre[rows], radii[rows], sizes[rows])
 
     for count, images in attain(start.flatten(0, 1), loss, update, counts, label):
         yield count, images.view(shape)
