@@ -1,5 +1,6 @@
 """Leaving trajectories that repeat: exactly where the plain loop would be, with less work."""
 
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -153,13 +154,20 @@ def test_sign_ascent_on_a_network_is_the_same_with_and_without_leaving(monkeypat
         assert (found[0][count] == found[1][count]).double().mean() > 0.999
 
 
-def test_the_caller_computes_with_one_thread_while_it_climbs_and_has_its_own_back() -> None:
-    threads, seen = torch.get_num_threads(), set()
+def test_the_caller_has_one_thread_while_parts_are_worked_out_and_its_own_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a part fails."""
+    usual, seen = (torch.get_num_threads(), sys.getswitchinterval()), set()
 
-    def onward(point: Tensor, gradient: Tensor) -> Tensor:
-        seen.add(torch.get_num_threads())
-        return point + 1
+    class Here:  # instead of workers
+        map = map
 
-    for _ in attain(torch.zeros(3, 1), lambda points, rows: points.sum(), lambda rows: onward, [1, 2]):
-        assert torch.get_num_threads() == threads
-    assert seen == {1}
+    def look(part: Tensor) -> list[Tensor]:
+        seen.add((torch.get_num_threads(), round(sys.getswitchinterval(), 6)))
+        return [part]
+
+    monkeypatch.setattr(ascent, "_threads", Here)
+    in_parts(look, torch.arange(20))
+    with pytest.raises(IndexError):
+        in_parts(lambda part: [part[:0][1]], torch.arange(20))
+    assert seen == {(1, ascent.TURN)}
+    assert (torch.get_num_threads(), sys.getswitchinterval()) == usual

@@ -1,6 +1,7 @@
 """The one gradient ascent of the project: attacks and the inner maximisation of training supply what differs."""
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from irpipe.replay import Recorded
 Update = Callable[[Tensor, Tensor], Tensor]
 ANCHOR = 12  # steps between two comparisons' reference: finds every period up to it
 ROWS = 200  # at a time on a CPU: what the layers keep of more falls out of its cache
+TURN = 2e-4  # seconds until a thread of Python must make way for another
 FEW = 8  # rows that are not worth a thread
 DEALT = 8  # any number of parts that is not far above
 KEPT = 0.95  # of the rows: a new size costs the libraries more than a few rows that need not move
@@ -74,14 +76,19 @@ def _threads() -> ThreadPoolExecutor:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One of torch's threads here: after each operation the others would spin for a while, on the parts' cores."""
-    threads = torch.get_num_threads()
+    """One of torch's threads here: after each operation the others would spin for a while, on the parts' cores.
+
+    Python's own threads take turns at once: in its five milliseconds a part that waits could have made a step.
+    """
+    threads, turn = torch.get_num_threads(), sys.getswitchinterval()
     _threads()  # as many as there are now
     torch.set_num_threads(1)
+    sys.setswitchinterval(TURN)
     try:
         yield
     finally:
         torch.set_num_threads(threads)
+        sys.setswitchinterval(turn)
 
 
 def in_parts(function: Callable[..., list[Tensor]], *rows: Tensor) -> list[Tensor]:
@@ -93,7 +100,8 @@ def in_parts(function: Callable[..., list[Tensor]], *rows: Tensor) -> list[Tenso
     if rows[0].device.type != "cpu" or size <= FEW:
         return function(*rows)
     parts = (torch.tensor_split(given, 2 * math.ceil(size / 2 / ROWS)) for given in rows)
-    return [torch.cat(made) for made in zip(*_threads().map(function, *parts), strict=True)]
+    with _alone():
+        return [torch.cat(made) for made in zip(*_threads().map(function, *parts), strict=True)]
 
 
 def ascend(
@@ -178,8 +186,7 @@ def attain(
     points = [start.detach()[rows]] * 3
     with progress(label, pending[-1]) as advance:
         for first, end in pairwise(sorted({*range(0, pending[-1], ANCHOR), *pending})):
-            with _alone():
-                rows, *points = in_parts(partial(move, first, end), rows, *points)
+            rows, *points = in_parts(partial(move, first, end), rows, *points)
             advance(end - first)
             if end in pending:
                 yield end, reached[pending.index(end)]
