@@ -154,10 +154,8 @@ def attain(
         yield from _replay(start.detach(), objective, update, pending, label)
         return
     # dealt like cards: rows of one radius leave together, and all parts are to shrink alike
-    numbers = torch.arange(len(start), device=start.device)
+    numbers, books = torch.arange(len(start)), _Books(start.detach(), pending)
     rows = torch.cat([numbers[first::DEALT] for first in range(DEALT)])
-    due = torch.tensor(pending, device=start.device)[:, None].repeat(1, len(start))  # when a row is as at each count
-    reached = start.detach().repeat(len(pending), *[1] * start.dim())
 
     def move(first: int, end: int, rows: Tensor, point: Tensor, before: Tensor, anchor: Tensor) -> list[Tensor]:
         """Climb from step `first` to `end`; the same of the rows that remain then."""
@@ -169,17 +167,11 @@ def attain(
             anchor = point if period == 1 else anchor
             moved = onward(point, _gradient(partial(objective, rows=rows), point))
             for earlier, apart in ((before, 2), (anchor, period)) if leave else ():
-                again = rows[(moved - earlier).flatten(1).abs().amax(dim=1) == 0]
-                _bring_forward(due, again, step, apart)
-            wanted = due.index_select(1, rows)
-            number, place = (wanted == step).nonzero(as_tuple=True)
-            kept = [rows, moved, point, anchor]
-            if len(place):
-                reached[number, rows[place]] = moved[place]
-                on = (wanted > step).any(dim=0).nonzero().squeeze(1)
-                if len(on) <= KEPT * len(rows):
-                    kept = [each.index_select(0, on) for each in kept]
-                    onward = update(kept[0])
+                books.returned(rows[(moved - earlier).flatten(1).abs().amax(dim=1) == 0], step, apart)
+            places, kept = books.entered(rows, moved, step), [rows, moved, point, anchor]
+            if places is not None:
+                kept = [each.index_select(0, places) for each in kept]
+                onward = update(kept[0])
             rows, point, before, anchor = kept
         return [rows, point, before, anchor]
 
@@ -189,14 +181,31 @@ def attain(
             rows, *points = in_parts(partial(move, first, end), rows, *points)
             advance(end - first)
             if end in pending:
-                yield end, reached[pending.index(end)]
+                yield end, books.reached[pending.index(end)]
 
 
-def _bring_forward(due: Tensor, rows: Tensor, step: int, period: int) -> None:
-    """Set when the rows, which at `step` are where they were `period` steps ago, are first as at each later count."""
-    if len(rows):
-        ahead = due[:, rows] - step
-        due[:, rows] = torch.where(ahead > 0, step + ahead % period, due[:, rows])
+class _Books:
+    """At which step each row is first as at each of the step counts, and the iterates there, `[counts, M, ...]`."""
+
+    def __init__(self, start: Tensor, counts: Sequence[int]) -> None:
+        self.due = torch.tensor(counts)[:, None].repeat(1, len(start))
+        self.reached = start.repeat(len(counts), *[1] * start.dim())
+
+    def returned(self, rows: Tensor, step: int, period: int) -> None:
+        """The rows are at `step` where they were `period` steps ago: what they are later, they are sooner."""
+        if len(rows):
+            ahead = self.due[:, rows] - step
+            self.due[:, rows] = torch.where(ahead > 0, step + ahead % period, self.due[:, rows])
+
+    def entered(self, rows: Tensor, points: Tensor, step: int) -> Tensor | None:
+        """Keep the points that are due at `step`; the places of the rows that go on, once enough others need not."""
+        wanted = self.due.index_select(1, rows)
+        number, place = (wanted == step).nonzero(as_tuple=True)
+        if not len(place):
+            return None
+        self.reached[number, rows[place]] = points[place]
+        places = (wanted > step).any(dim=0).nonzero().squeeze(1)
+        return places if len(places) <= KEPT * len(rows) else None
 
 
 def _replay(
