@@ -26,8 +26,8 @@ from irpipe.quantities import Components, Count, Radii
 
 Component = Callable[[float, Tensor], Tensor]  # images for a radius and the numbers of those to attack
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
-# what Square has found on a network: known images and theirs, by all that decides them
-_SQUARES: WeakKeyDictionary[Any, dict[Any, tuple[Tensor, Tensor]]] = WeakKeyDictionary()
+# what Square has found on a network, by all that decides it
+_SQUARES: "WeakKeyDictionary[Folded, dict[Any, _Found]]" = WeakKeyDictionary()
 
 
 def attack(
@@ -86,6 +86,7 @@ def _seeded(case: Case, component: str, steps: int, queries: int, seed: int) -> 
     library, module = _library(), _Module(case.folded)
 
     def run(radius: float, left: Tensor) -> Tensor:
+        """What the component makes of the images."""
         shared = {"norm": "Linf", "eps": radius, "seed": seed, "n_restarts": 1}
         chosen = {
             "apgd-ce": lambda: library.APGD(module, steps=steps, loss="ce", **shared),
@@ -97,15 +98,27 @@ def _seeded(case: Case, component: str, steps: int, queries: int, seed: int) -> 
         return found.detach()
 
     def once(radius: float, left: Tensor) -> Tensor:
+        """As `run`, of each image that this network's attacks have not asked for before."""
         key = radius, queries, seed, case.index.tobytes()
-        fresh = torch.zeros_like(case.labels, dtype=torch.bool), case.images.to(torch.float32, copy=True)
-        known, found = _SQUARES.setdefault(case.folded, {}).setdefault(key, fresh)
-        new = left[~known[left]]
-        if len(new):
-            found[new], known[new] = run(radius, new), True
-        return found[left]
+        found = _SQUARES.setdefault(case.folded, {}).setdefault(key, _Found(case))
+        return found(left, lambda new: run(radius, new))
 
     return once if component == "square" else run
+
+
+class _Found:
+    """What a search finds for a case's images, `[N, C, H, W]`, each searched for once."""
+
+    def __init__(self, case: Case) -> None:
+        self.images = case.images.to(torch.float32, copy=True)
+        self.known = torch.zeros_like(case.labels, dtype=torch.bool)
+
+    def __call__(self, left: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
+        """The images found for those numbered `left`; `search` is asked for the new among them."""
+        new = left[~self.known[left]]
+        if len(new):
+            self.images[new], self.known[new] = search(new), True
+        return self.images[left]
 
 
 def _square(case: Case, left: Tensor) -> Any:
@@ -124,17 +137,13 @@ class _Fab:
     """FAB towards each other class. Its steps do not know the radius, so an image's nearest is found once for all."""
 
     def __init__(self, case: Case, steps: int) -> None:
-        self.case, self.steps = case, steps
-        self.nearest = case.images.to(torch.float32, copy=True)
-        self.known = torch.zeros_like(case.labels, dtype=torch.bool)
+        self.case, self.steps, self.nearest = case, steps, _Found(case)
 
     def __call__(self, radius: float, left: Tensor) -> Tensor:
-        new, clean = left[~self.known[left]], self.case.images.float()
-        if len(new):
-            (self.nearest[new],) = in_parts(self._search, clean[new], self.case.labels[new])
-            self.known[new] = True
-        near = (self.nearest - clean)[left].abs().flatten(1).amax(dim=1) <= radius
-        return torch.where(near.view(-1, 1, 1, 1), self.nearest[left], clean[left])
+        images, labels = self.case.images.float(), self.case.labels
+        nearest = self.nearest(left, lambda new: in_parts(self._search, images[new], labels[new])[0])
+        near = (nearest - images[left]).abs().flatten(1).amax(dim=1) <= radius
+        return torch.where(near.view(-1, 1, 1, 1), nearest, images[left])
 
     def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         """The nearest wrong image that the search towards any class comes to, else the image itself."""
