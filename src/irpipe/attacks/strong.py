@@ -48,8 +48,7 @@ def attack(
                 begin = (centre + radii * drawn).clamp(0, 1)[rows]
                 climb = partial(_climb, case, count, loss, iterate)
                 point, found, right = in_parts(climb, begin, centre[rows], radii[rows], labels[rows])
-                more = found > largest[rows]
-                worst[rows[more]], largest[rows[more]] = point[more], found[more]
+                worst[rows], largest[rows] = _worse(worst[rows], largest[rows], point, found)
                 last = right if start == 0 else last
                 advance()
             yield Outcome(count, worst.view(shape), extra={"last": last.view(shape[:2]), "gradient": slope})
