@@ -213,14 +213,12 @@ def test_random_start_is_uniform_within_each_radius(case: Case) -> None:
 def test_bfloat16_follows_the_rounded_networks_gradient(case: Case) -> None:
     rounded = copy.deepcopy(case.network).bfloat16()
     variable = case.images.bfloat16().requires_grad_()
-    loss = F.cross_entropy(rounded(variable).float(), case.labels)
-    (gradient,) = torch.autograd.grad(loss, variable)
+    (gradient,) = torch.autograd.grad(F.cross_entropy(rounded(variable).float(), case.labels), variable)
     ((_, ours, *_),) = irpipe.attacks.pgd.attack(case, eps=[0.1], steps=[1], precision="bfloat16")
     ((_, exact, *_),) = irpipe.attacks.pgd.attack(case, eps=[0.1], steps=[1])
     assert ours.dtype == torch.float32
     moved = (ours[0] - case.images).sign()
-    edge = (case.images == 0) | (case.images == 1)
-    agree = (moved == gradient.float().sign()) | edge
+    agree = (moved == gradient.float().sign()) | (case.images == 0) | (case.images == 1)  # or at the edge
     assert agree.float().mean() > 0.97  # folding rounds elsewhere, so where a gradient is near 0 its sign may differ
     assert not torch.equal(ours, exact)
 

@@ -59,13 +59,10 @@ def test_steps_fall_from_the_radius() -> None:
     assert at == 3
     assert images.item() == pytest.approx(0.4)
     # from -1 (clipped to 0) by 1/2 and 1/4 of .3, the path is .0 + .3 = .3, then .3 + .15 = .4 (the edge)
-    begin = torch.zeros(1, 1, 1, 1).double()
+    begin, radius = torch.zeros(1, 1, 1, 1).double(), torch.tensor(0.3)
     for count, end in ((1, 0.3), (2, 0.4)):
-        point, lead, right = strong._climb(
-            case, count, "margin", "last", begin, case.images, torch.tensor(0.3), case.labels
-        )
-        assert point.item() == pytest.approx(end)
-        assert lead.item() == pytest.approx(end - 0.5)
+        point, lead, right = strong._climb(case, count, "margin", "last", begin, case.images, radius, case.labels)
+        assert (point.item(), lead.item()) == pytest.approx((end, end - 0.5))
         assert right.item()
     assert extra["last"].tolist() == [[True]]
 
@@ -91,8 +88,7 @@ def test_the_worst_iterate_is_kept_over_starts_and_steps() -> None:
 def test_a_later_start_takes_up_what_is_still_right() -> None:
     # wrong above .45: the first start of both goes up; only the image at .1 (to .4) stays right and is tried again
     case = one_pixel(Line(0.0, 1.0, offset=0.45), [0.1, 0.4], [0, 0], drawn(0.0, 0.0, 0.5, 0.5))
-    seen = []
-    folded = case.folded
+    seen, folded = [], case.folded
 
     def spy(images: Tensor) -> Tensor:
         seen.append(len(images))
