@@ -176,6 +176,7 @@ class _Block(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Maps `[N, outputs, h / stride, w / stride]` of `[N, inputs, h, w]`."""
         rectified = self.relu(hidden)
         if self.stride > 1:
             hidden = F.pad(F.avg_pool2d(hidden, self.stride), (0, 0, 0, 0, self.extra, self.extra))

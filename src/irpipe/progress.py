@@ -41,6 +41,7 @@ def _lines(label: str, total: int, before: int) -> Advance:
     spoken = start - PAUSE
 
     def advance(steps: int = 1, note: str = "") -> None:
+        """Say how far it is, if the last line is long enough ago."""
         nonlocal done, last_note, spoken
         done, last_note, now = done + steps, note or last_note, time.monotonic()
         if done < total and now - spoken < PAUSE:

@@ -113,6 +113,7 @@ class _Search:
         """The smallest radius at which the plain attack succeeds, `[N]`, 1 if none does, and its images (C.5-4)."""
 
         def find(rows: Tensor) -> tuple[Tensor, Tensor]:
+            """Of a chunk's rows."""
             start, loss = self._start(rows), self._plain(rows)
             first = torch.full(rows.shape, FIRST_RADIUS, dtype=torch.float64, device=rows.device)
             _, radius = bisect(
@@ -129,6 +130,7 @@ class _Search:
         ceiling = 1.0 if self.tolerance is None else math.inf
 
         def find(rows: Tensor, radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            """Of a chunk's rows, each at its radius."""
             start, loss = self._start(rows), self._sneaky(rows, specification)
 
             def run(gamma: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ def attack(
     unit = plan.tensor(plan.of_each(lambda rng: START[norm](rng, clean.shape[1])))
 
     def space(radius: float) -> Space:
+        """Where the attack moves within the radius."""
+
         def render(change: Tensor) -> Tensor:
             return codec.decode(clean + change / 2).clamp(0, 255)
 
@@ -90,6 +92,7 @@ def l1(eps: float, step: float, code: bool) -> Move:
     """
 
     def move(before: int, change: Tensor, direction: Tensor) -> Tensor:
+        """The change after one more step."""
         order = direction.abs().argsort(dim=1, descending=True)
         side = torch.where(direction > 0, 1.0, -1.0)
         room = (BOX - side * change).gather(1, order) if code else torch.full_like(change, BOX)

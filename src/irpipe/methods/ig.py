@@ -29,6 +29,8 @@ def objective(
     """
 
     def total(points: int) -> Callable[[Tensor], Tensor]:
+        """The whole loss, attributions taken at that many points."""
+
         def loss(perturbed: Tensor) -> Tensor:
             fitted = F.cross_entropy(network(perturbed if adversarial else images), labels)
             attributed = attributions(network, images, perturbed, labels, points)

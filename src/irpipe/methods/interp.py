@@ -33,6 +33,7 @@ def objective(
     factor = 0.5 if halved else 1.0
 
     def discrepancy(maps: Tensor) -> Tensor:
+        """Of the maps `[N, classes, h, w]` from the clean ones, the mean over the images."""
         change = (maps - clean).abs().sum(dim=(2, 3))
         counted = true.to(maps.dtype)
         if classes == "two":
