@@ -37,16 +37,9 @@ def network() -> Network:
 
 def case_of(network: Network, rows: slice = slice(None), rng: np.random.RandomState | None = None) -> Case:
     images = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(4))
-    with torch.no_grad():
-        labels = network(images).argmax(dim=1)
-    return Case(
-        network,
-        Folded(network, SHAPE),
-        images[rows],
-        labels[rows],
-        np.arange(5)[rows],
-        rng or np.random.RandomState(11),
-    )
+    labels = network(images).argmax(dim=1)
+    folded = Folded(network, SHAPE)
+    return Case(network, folded, images[rows], labels[rows], np.arange(5)[rows], rng or np.random.RandomState(11))
 
 
 # --- a plain loop ----------------------------------------------------------------------------------------
