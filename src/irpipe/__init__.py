@@ -1,3 +1,3 @@
-"""Interpretability-aware robust training: released networks, training from scratch, stress tests."""
+"""Interpretability-aware robust training: regenerate, retrain and stress-test image classifiers."""
 
 __version__ = "0.1.0"

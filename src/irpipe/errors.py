@@ -1,11 +1,29 @@
-"""The one exception that speaks to a person."""
+"""Errors for people: one line with the file or key, what was found, and what would be correct."""
+
+import difflib
+from collections.abc import Sequence
+
+MAX_NAME_SHOWN = 80  # letters of a wrong name that a message shows
 
 
 class IrpipeError(Exception):
-    """Bad input, in one line: where it was found, what was found, what would be right.
+    """Bad input. The command line prints the message and exits with code 2.
 
-    The command line prints the line and exits with code 2; anything else is a defect and keeps its traceback.
+    Any other exception is a defect of irpipe and keeps its traceback.
     """
 
     def __str__(self) -> str:
-        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in super().__str__())
+        """The message in one line: letters that cannot be printed become escapes."""
+        letters = super().__str__()
+        return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in letters)
+
+
+def no_such(noun: str, name: object, known: Sequence[str]) -> str:
+    """One line for a name that does not exist, with the names that do and the nearest of them.
+
+    `noun` says what the name is of, such as "attack".
+    """
+    start = str(name)[:MAX_NAME_SHOWN]
+    nearest = difflib.get_close_matches(start, known, n=1)
+    hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
+    return f"no {noun} '{start}'; have: {', '.join(known) or 'none'}{hint}"

@@ -1,28 +1,101 @@
-"""Attacks, one file a kind: `attack(case, *, eps, options)` yields an `Outcome` for each step count.
+'''Attacks. A file `NAME.py` in this folder is the attack kind `NAME`.
 
-What comes out is not trusted: `evaluate` checks range and radius and recomputes every prediction. A kind without an
-`eps` among its options chooses its own radii and bounds each image itself. A kind may also have
-`measure(case, images, *, options)`, which gives further arrays `[E, N, ...]` of images that passed the check (or of the
-first of them, for figures); `AXIS`, what its outcomes differ in if not in their steps; `radii(spec)`, those of an entry
-that names none; and `record(spec)`, attributes of its results, such as the hashes of files that it reads.
-"""
+To add one, write two things into a new file:
+
+    PROTOCOL = ("C.4 P7",)  # sections of docs/protocol.md that the kind implements; () for none
+
+    def attack(
+        batch: AttackBatch, *, eps: EpsList, steps: Count = 10, beta: Positive = 0.5
+    ) -> Iterator[AttackOutput]:
+        """Yield the adversarial images, `[E, N, C, H, W]`, at `steps`."""
+
+A config then uses it: `attacks: {mine: {kind: NAME, beta: 0.7}}`.
+
+**Options.** The options of a kind are the keyword-only arguments of its `attack`. They are read
+from the source, so that checking a config imports no torch: an annotation is a name of
+`irpipe.option_types`, `Literal[...]`, `bool` or the like, and a default is a literal. An option
+without a default must be set. Every kind also has `images`, `seed` and `batch_size`
+(`COMMON_ATTACK_OPTIONS` in `config/kinds.py`). An option goes to each function that uses it:
+
+    images, seed      evaluation/sample.py: how many test images, and which
+    indices           evaluation/sample.py: these test images instead, if `attack` has the option
+    batch_size        evaluation/__init__.py: images per call of `attack`
+    eps               `attack`, without eps = 0, at which an image stays as it is
+    any option        `attack` and `metrics`, each only if its signature names the option
+
+So `attack` declares a common option only if it needs its value or another default.
+
+**Hooks.** A kind may define:
+
+    metrics(batch, images, *, ...)  {name: array}: further arrays `[E, N, ...]` of the images
+                                    `[E, N, C, H, W]` that the evaluator accepted. An array may
+                                    stop after the first images of the sample, for figures.
+    default_eps(options)            eps of an entry that sets none; else the data set's EVAL_EPS.
+    provenance(options)             {name: value}: further attributes of the result, such as
+                                    hashes of the files that the attack reads.
+    left_out(options, n_classes)    [name]: parts of the attack that need more classes than the
+                                    network has; they become the attribute `left_out`.
+    AXIS = "measure"                name of the result's last axis; else it is "steps".
+
+**Axes.** N counts the images of the batch. E counts the entries of `eps`. A kind without the
+option `eps` chooses the perturbation size of each image itself; E then counts its own points, and
+it sets `max_distance`. Each `AttackOutput` is one position on the result's last axis (S), such as a
+step count. The evaluator stacks the outputs to arrays `[N, E, S]`.
+
+**Trust.** The evaluator does not trust an attack (D.4). It checks shape, range and distance of the
+images, and it computes every prediction again.
+'''
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-if TYPE_CHECKING:  # reports read what lies in `parts` and need no torch
+import numpy as np
+
+if TYPE_CHECKING:  # reports import kinds' option types and must not import torch
     from torch import Tensor
 
+    from irpipe.networks.folded import FoldedNetwork
+    from irpipe.networks.network import Network
 
-class Outcome(NamedTuple):
-    """Images of an attack, `[E, N, C, H, W]`: one set a radius in `eps`, or a set for each of the attack's own points.
 
-    `at` is the step count, or the number of what else the outcomes differ in. `bound` `[E, N]` is how far (l-inf) each
-    image may lie from its own; none: the radius in `eps`; infinity: the attack's set is no l-inf ball. `extra` arrays
-    `[E, N]` are the attack's own record: targets, weights found, flags.
+@dataclass(frozen=True)
+class AttackBatch:
+    """Images to attack and the network that classifies them.
+
+    - `network`: the network as it was trained; it decides the predictions.
+    - `folded`: the same function up to rounding, but faster; for the attack's loops.
+    - `images`: `[N, C, H, W]` in [0, 1].
+    - `labels`: true classes, `[N]`.
+    - `indices`: positions in the test set, `[N]`. Random numbers that must not depend on the
+      batch size are seeded with them.
+    - `rng`: generator that has just drawn the sample and goes on with the attack's random
+      numbers, as in the released code (C.4, C.6-2). All batches share it.
+    - `progress_label`: names the work where its progress is shown.
+    - `offset`: position of the batch's first image in the sample.
     """
 
-    at: int
+    network: "Network"
+    folded: "FoldedNetwork"
     images: "Tensor"
-    bound: "Tensor | None" = None
-    extra: "Mapping[str, Tensor]" = {}
+    labels: "Tensor"
+    indices: np.ndarray
+    rng: np.random.RandomState
+    progress_label: str = ""
+    offset: int = 0
+
+
+class AttackOutput(NamedTuple):
+    """Adversarial images at one position on the last axis of the result.
+
+    - `axis_value`: the step count, or the position on the kind's own `AXIS`.
+    - `images`: `[E, N, C, H, W]` in [0, 1].
+    - `max_distance`: the l-inf distance that each image may have from its clean one, `[E, N]`.
+      None means its eps. Infinity means that the attack has no l-inf bound.
+    - `extras`: further arrays of the result, `[E, N, ...]`, by name: targets, weights, flags.
+    """
+
+    axis_value: int
+    images: "Tensor"
+    max_distance: "Tensor | None" = None
+    extras: "Mapping[str, Tensor]" = {}

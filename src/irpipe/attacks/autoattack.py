@@ -1,159 +1,240 @@
-"""AutoAttack (Croce and Hein, ICML 2020), standard version, l-infinity: four attacks, each on what the last left right.
+"""AutoAttack (Croce and Hein, ICML 2020), its standard version for the l-inf norm.
 
-The reference (github.com/fra31/auto-attack, autoattack/autoattack.py) is in no package registry, so the four are
-torchattacks' ports, under the reference's settings: one start, 100 steps and rho .75 for APGD on the cross-entropy; the
-same towards each of the 9 other classes by the targeted DLR loss; FAB likewise (alpha_max .1, eta 1.05, beta .9); 5,000
-queries of Square (p_init .8), whose schedule is not rescaled to them. torchattacks' own ensemble takes 10 steps and
-rescales. What remains different: each attack draws from a seed of its own, Square's draws for an image do not depend on
-which others are left, FAB goes on to the nearest of all classes, data sets of other than 10 classes have all others as
-targets, and the targeted loss needs 4 classes. The optional dependencies `stress` install torchattacks.
+Four attacks run one after the other, each on the images that are still classified correctly:
+APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square.
+
+The authors' code (github.com/fra31/auto-attack) is in no package registry. So the attacks are the
+ports of torchattacks, with the authors' settings:
+
+- APGD: one start, 100 steps, rho 0.75; the targeted one aims at each of the 9 other classes;
+- FAB: one start, 100 steps, alpha_max 0.1, eta 1.05, beta 0.9, also at each of the 9 others;
+- Square: 5,000 queries, p_init 0.8, with a schedule that is not rescaled to the queries.
+
+(The ensemble of torchattacks takes 10 steps and rescales the schedule.) These differences remain:
+
+- each attack has its own seed;
+- the random numbers of Square for an image do not depend on which other images are left;
+- FAB keeps the nearest image of all classes, instead of stopping at the first class that wins;
+- on a data set without 10 classes, all other classes are targets. The DLR loss needs 4 classes, so
+  the targeted APGD is left out for fewer.
+
+torchattacks comes with the optional dependencies `irpipe[stress]`.
 """
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from irpipe.ascent import Case, in_parts
-from irpipe.attacks import Outcome
-from irpipe.attacks.parts.margin import margins
+from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.errors import IrpipeError
-from irpipe.models import Folded
-from irpipe.quantities import Components, Count, Radii
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.option_types import AutoAttackMembers, Count, EpsList
+from irpipe.runtime.threads import map_row_chunks
 
-Component = Callable[[float, Tensor], Tensor]  # images for a radius and the numbers of those to attack
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
-# what Square has found on a network, by all that decides it
-_SQUARES: "WeakKeyDictionary[Folded, dict[Any, _Found]]" = WeakKeyDictionary()
+PROTOCOL: tuple[str, ...] = ()
+
+# Takes eps and the indices `[m]` of images in the batch; returns their attacked versions.
+Member = Callable[[float, Tensor], Tensor]
+MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
+# Members that need more classes than two. The DLR loss divides by the difference of the largest
+# logit and the mean of the third and fourth one.
+MIN_CLASSES = {"apgd-t": 4}
+
+
+def left_out(options: dict[str, Any], n_classes: int) -> list[str]:
+    """Members of `attacks_to_run` that a network of so few classes cannot be attacked with."""
+    names = options["attacks_to_run"]
+    return [name for name in names if n_classes < MIN_CLASSES.get(name, 2)]
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
-    eps: Radii,
-    components: Components = ["apgd-ce", "apgd-t", "fab-t", "square"],  # noqa: B006 (read, never changed); the standard
-    steps: Count = 100,  # of the first three, as in the reference
-    queries: Count = 5000,  # of Square, as in the reference
-) -> Iterator[Outcome]:
-    """Yield the images that made the network wrong, `[E, N, C, H, W]`, else the clean ones, at `steps`.
+    eps: EpsList,
+    # The default is the standard version.
+    attacks_to_run: AutoAttackMembers = ["apgd-ce", "apgd-t", "fab-t", "square"],  # noqa: B006
+    # Steps of APGD and FAB, as in the authors' code.
+    steps: Count = 100,
+    # Queries of Square, as in the authors' code.
+    n_queries: Count = 5000,
+) -> Iterator[AttackOutput]:
+    """Yield misclassified images where an attack found one, else the clean ones, at `steps`.
 
-    One start each, all wrong classes as targets. Images that are wrong from the start stay as they are. The record:
-    `beaten` `[E, N]`, which of `components`, counted from 1, made an image wrong; 0: none. Raises IrpipeError where
-    torchattacks is missing.
+    The images are `[E, N, C, H, W]`. A clean image that is misclassified stays as it is.
+
+    Extras: `broken_by` `[E, N]`, the number of the attack that won, counted from 1 in the order
+    of `attacks_to_run`; 0 means none. Members that need more classes are left out, see `left_out`.
+    Raises IrpipeError if torchattacks is missing, or if no member is left.
     """
-    made, beaten, fab = case.images.repeat(len(eps), 1, 1, 1, 1), [], _Fab(case, steps)
-    # a component's draws do not depend on which others there are
-    drawn = case.rng.randint(2**31, size=(len(eps), len(STANDARD))).tolist()
-    for row, radius, seeds in zip(made, eps, drawn, strict=True):
-        lower, upper = (case.images - radius).clamp(min=0), (case.images + radius).clamp(max=1)
-        by = torch.zeros_like(case.labels)
-        for number, component in enumerate(components, 1):
-            left = torch.nonzero(margins(case.folded, row, case.labels) <= 0)[:, 0]
-            if len(left):
-                seed = seeds[STANDARD.index(component)]
-                own = fab if component == "fab-t" else _seeded(case, component, steps, queries, seed)
-                found = own(radius, left).to(row.dtype).clamp(lower[left], upper[left])
-                won = margins(case.folded, found, case.labels[left]) > 0
-                row[left[won]], by[left[won]] = found[won], number
-        beaten.append(by)
-    yield Outcome(steps, made, extra={"beaten": torch.stack(beaten)})
+    n_classes = len(batch.network.head)
+    skipped = left_out({"attacks_to_run": attacks_to_run}, n_classes)
+    if set(skipped) == set(attacks_to_run):
+        raise IrpipeError(
+            f"attack option attacks_to_run: {', '.join(skipped)} needs "
+            f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
+        )
+    adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
+    fab = _Fab(batch, steps)
+    # There is a seed for each eps and for each member of the standard version, so that a member's
+    # random numbers do not depend on which others run.
+    seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS))).tolist()
+    broken_by = batch.labels.new_zeros(adversarial.shape[:2])
+    for i, bound in enumerate(eps):
+        lower = (batch.images - bound).clamp(min=0)
+        upper = (batch.images + bound).clamp(max=1)
+        for number, name in enumerate(attacks_to_run, 1):
+            if name in skipped:
+                continue
+            margin = image_margin_loss(batch.folded, adversarial[i], batch.labels)
+            left = torch.nonzero(margin <= 0)[:, 0]
+            if not len(left):
+                break
+            seed = seeds[i][MEMBERS.index(name)]
+            member = fab if name == "fab-t" else _seeded(batch, name, steps, n_queries, seed)
+            attacked = member(bound, left).to(adversarial.dtype).clamp(lower[left], upper[left])
+            is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0
+            is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
+            adversarial[i, left[is_wrong]] = attacked[is_wrong]
+            broken_by[i, left[is_wrong]] = number
+    yield AttackOutput(steps, adversarial, extras={"broken_by": broken_by})
 
 
-class _Module(nn.Module):
-    """A folded network as torchattacks wants it."""
+class _TorchModule(nn.Module):
+    """A folded network as the `nn.Module` that torchattacks needs."""
 
-    def __init__(self, folded: Folded) -> None:
+    def __init__(self, folded: FoldedNetwork) -> None:
         super().__init__()
-        self.network, self.folded = folded.network, folded
+        self.network = folded.network
+        self.folded = folded
 
     def forward(self, images: Tensor) -> Tensor:
         return self.folded(images)
 
 
-def _library() -> Any:
+def _import_torchattacks() -> Any:
     try:
         import torchattacks
     except ImportError as error:
-        raise IrpipeError("attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'") from error
+        raise IrpipeError(
+            "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
+        ) from error
     return torchattacks
 
 
-def _seeded(case: Case, component: str, steps: int, queries: int, seed: int) -> Component:
-    """One that draws, from the generators that `seed` gives; torch's own stay as they are."""
-    library, module = _library(), _Module(case.folded)
+def _seeded(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int) -> Member:
+    """Return a member that draws random numbers, all from `seed`.
 
-    def run(radius: float, left: Tensor) -> Tensor:
-        """What the component makes of the images."""
-        shared = {"norm": "Linf", "eps": radius, "seed": seed, "n_restarts": 1}
-        chosen = {
-            "apgd-ce": lambda: library.APGD(module, steps=steps, loss="ce", **shared),
-            "apgd-t": lambda: library.APGDT(module, steps=steps, n_classes=len(case.network.head), **shared),
-            "square": lambda: _square(case, left)(module, n_queries=queries, resc_schedule=False, **shared),
-        }[component]()
+    It leaves torch's generators as they are.
+    """
+    torchattacks = _import_torchattacks()
+    module = _TorchModule(batch.folded)
+
+    def run(bound: float, left: Tensor) -> Tensor:
+        options = {"norm": "Linf", "eps": bound, "seed": seed, "n_restarts": 1}
+        if name == "apgd-ce":
+            member = torchattacks.APGD(module, steps=steps, loss="ce", **options)
+        elif name == "apgd-t":
+            n_classes = len(batch.network.head)
+            member = torchattacks.APGDT(module, steps=steps, n_classes=n_classes, **options)
+        else:
+            square = _square_class(batch, left)
+            member = square(module, n_queries=n_queries, resc_schedule=False, **options)
         with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
-            found: Tensor = chosen(case.images[left].float(), case.labels[left])
-        return found.detach()
+            attacked: Tensor = member(batch.images[left].float(), batch.labels[left])
+        return attacked.detach()
 
-    def once(radius: float, left: Tensor) -> Tensor:
-        """As `run`, of each image that this network's attacks have not asked for before."""
-        key = radius, queries, seed, case.index.tobytes()
-        found = _SQUARES.setdefault(case.folded, {}).setdefault(key, _Found(case))
-        return found(left, lambda new: run(radius, new))
+    def run_once(bound: float, left: Tensor) -> Tensor:
+        key = (bound, n_queries, seed, batch.indices.tobytes())
+        results = _SQUARE_RESULTS.setdefault(batch.folded, {})
+        return results.setdefault(key, _SearchResults(batch))(left, partial(run, bound))
 
-    return once if component == "square" else run
+    return run_once if name == "square" else run
 
 
-class _Found:
-    """What a search finds for a case's images, `[N, C, H, W]`, each searched for once."""
+class _SearchResults:
+    """The images that a search returned for those of a batch. Each image is searched for once."""
 
-    def __init__(self, case: Case) -> None:
-        self.images = case.images.to(torch.float32, copy=True)
-        self.known = torch.zeros_like(case.labels, dtype=torch.bool)
+    def __init__(self, batch: AttackBatch) -> None:
+        self.images = batch.images.to(torch.float32, copy=True)
+        self.is_known = torch.zeros_like(batch.labels, dtype=torch.bool)
 
     def __call__(self, left: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
-        """The images found for those numbered `left`; `search` is asked for the new among them."""
-        new = left[~self.known[left]]
-        if len(new):
-            self.images[new], self.known[new] = search(new), True
+        """Results for the images with the indices `left`; call `search` for the unknown ones."""
+        unknown = left[~self.is_known[left]]
+        if len(unknown):
+            self.images[unknown] = search(unknown)
+            self.is_known[unknown] = True
         return self.images[left]
 
 
-def _square(case: Case, left: Tensor) -> Any:
-    """torchattacks' Square, beginning with stripes that are drawn for all images of the case, `left` or not."""
+# Results of Square, by network and by all else that decides them: `irpipe stress` runs Square
+# within the ensemble and also alone, with the same seed.
+_SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, _SearchResults]] = WeakKeyDictionary()
 
-    class Square(_library().Square):  # type: ignore[misc]
+
+def _square_class(batch: AttackBatch, left: Tensor) -> Any:
+    """torchattacks' Square, but its first stripes are drawn for all images of the batch.
+
+    So the stripes of an image do not depend on which others are `left`.
+    """
+
+    class Square(_import_torchattacks().Square):  # type: ignore[misc]
         def random_choice(self, shape: list[int]) -> Tensor:
-            stripes = len(shape) == 4
-            drawn: Tensor = super().random_choice([len(case.images), *shape[1:]] if stripes else shape)
-            return drawn[left] if stripes else drawn
+            is_stripes = len(shape) == 4
+            if is_stripes:
+                shape = [len(batch.images), *shape[1:]]
+            draws: Tensor = super().random_choice(shape)
+            return draws[left] if is_stripes else draws
 
     return Square
 
 
 class _Fab:
-    """FAB towards each other class. Its steps do not know the radius, so an image's nearest is found once for all."""
+    """FAB towards each other class.
 
-    def __init__(self, case: Case, steps: int) -> None:
-        self.case, self.steps, self.nearest = case, steps, _Found(case)
+    FAB looks for the nearest misclassified image and does not use eps. So one search per image
+    serves all eps.
+    """
 
-    def __call__(self, radius: float, left: Tensor) -> Tensor:
-        images, labels = self.case.images.float(), self.case.labels
-        nearest = self.nearest(left, lambda new: in_parts(self._search, images[new], labels[new])[0])
-        near = (nearest - images[left]).abs().flatten(1).amax(dim=1) <= radius
-        return torch.where(near.view(-1, 1, 1, 1), nearest, images[left])
+    def __init__(self, batch: AttackBatch, steps: int) -> None:
+        self.batch = batch
+        self.steps = steps
+        self.nearest = _SearchResults(batch)
+
+    def __call__(self, bound: float, left: Tensor) -> Tensor:
+        """The nearest misclassified image if it is within `bound`, else the clean image."""
+        images = self.batch.images.float()
+        labels = self.batch.labels
+
+        def search(unknown: Tensor) -> Tensor:
+            return map_row_chunks(self._search, images[unknown], labels[unknown])[0]
+
+        nearest = self.nearest(left, search)
+        distance = (nearest - images[left]).abs().flatten(1).amax(dim=1)
+        is_within = (distance <= bound).view(-1, 1, 1, 1)
+        return torch.where(is_within, nearest, images[left])
 
     def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
-        """The nearest wrong image that the search towards any class comes to, else the image itself."""
-        classes = len(self.case.network.head)
-        fab = _library().FAB(_Module(self.case.folded), norm="Linf", steps=self.steps, multi_targeted=True)
-        nearest, least = images.clone(), torch.full_like(labels, math.inf, dtype=torch.float32)
-        for rank in range(2, classes + 1):
+        """The nearest misclassified image over all target classes, else the clean image."""
+        fab = _import_torchattacks().FAB(
+            _TorchModule(self.batch.folded), norm="Linf", steps=self.steps, multi_targeted=True
+        )
+        nearest = images.clone()
+        least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)
+        n_classes = len(self.batch.network.head)
+        # Rank 2 is the class with the second largest logit, and so on.
+        for rank in range(2, n_classes + 1):
             fab.target_class = rank
-            found = fab.attack_single_run_targeted(images, labels)
-            far = (found - images).abs().flatten(1).amax(dim=1)
-            closer = (far > 0) & (far < least)  # where it finds none, it gives the image back
-            nearest[closer], least[closer] = found[closer], far[closer]
+            attacked = fab.attack_single_run_targeted(images, labels)
+            distance = (attacked - images).abs().flatten(1).amax(dim=1)
+            # FAB returns the clean image if it finds none.
+            is_nearer = (distance > 0) & (distance < least_distance)
+            nearest[is_nearer] = attacked[is_nearer]
+            least_distance[is_nearer] = distance[is_nearer]
         return [nearest]

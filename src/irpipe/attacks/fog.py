@@ -1,94 +1,146 @@
-"""Fog: plasma noise over the image, adversarial in every level of the plasma (specification 4; protocol C.6-3)."""
+"""Fog: plasma noise over the image, adversarial at every level of the plasma (U.4; C.6-3)."""
 
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from irpipe.ascent import Case
-from irpipe.attacks import Outcome
-from irpipe.attacks.parts import table5, unforeseen
-from irpipe.attacks.parts.unforeseen import Plan, Space, share
-from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate, StepRule
+from irpipe.attacks import AttackBatch, AttackOutput, _unforeseen
+from irpipe.attacks._unforeseen import Parametrisation, UnforeseenAttack, share_of
+from irpipe.option_types import (
+    AttackVariant,
+    Count,
+    CountOrZero,
+    Iterate,
+    PositiveList,
+    Seed,
+    StepRule,
+)
+from irpipe.published import table5
 
-WIBBLE = 100.0  # amplitude of the first level; halved from level to level
+PROTOCOL = ("C.6-3",)
 
-measure, radii = unforeseen.pictures, table5.radii
+FIRST_AMPLITUDE = 100.0  # A_0; each level has half the amplitude of the one before
+
+metrics = _unforeseen.saved_examples
+default_eps = table5.default_eps
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
-    eps: Factors | None = None,  # weight of the fog against the image's 255; none: 2048, C.6-3
-    variant: Fidelity = "code",
-    step: StepRule = "code",  # C.6-3
-    steps: Count = 200,  # C.6-3
-    targeted: bool = True,  # C.6-3
-    iterate: Iterate = "last",  # C.6-3
-    draws: Index = 0,  # seeds what the released code left to torch
-    images: Count = 200,  # C.6-3
-    batch: Count = 40,  # C.6-3; fog is scaled over it unless fixed
-    kept: Index = 8,  # images kept for figures
-) -> Iterator[Outcome]:
-    """Yield images `[E, N, C, H, W]` in the worst fog found, from uniform noise.
+    # Weight of the fog against the image's 255. None means Table 5's 2048.
+    eps: PositiveList | None = None,
+    variant: AttackVariant = "released",
+    step_rule: StepRule = "released",
+    steps: Count = 200,
+    targeted: bool = True,
+    iterate: Iterate = "last",
+    # Seeds what the released code left to torch: the start.
+    init_seed: Seed = 0,
+    images: Count = 200,
+    # In `released`, the fog is scaled over the batch.
+    batch_size: Count = 40,
+    # Images stored for figures.
+    save_examples: CountOrZero = 8,
+) -> Iterator[AttackOutput]:
+    """Yield images `[E, N, C, H, W]` in adversarial fog, started from uniform noise.
 
-    Record, `[E, N]`: `norm`, the largest entry of the noise; `corner`, the share that is 0 or 1 of its entries that
-    moved; and what `Plan.run` says.
+    The defaults are those of Table 5 (C.6-3). The extras, `[E, N]`, are `norm`, the largest
+    entry of the noise; `boundary_share`, the share of 0 and 1 among the entries that changed;
+    and those of `UnforeseenAttack.run`.
     """
-    plan = Plan(case, variant, steps, targeted, iterate, draws, images, batch)
-    height, width = case.images.shape[2:]
-    levels = max(height, width).bit_length()
-    start = plan.tensor(plan.of_each(lambda rng: rng.uniform(size=4**levels - 1)))
-    yield plan.run([_space(plan, levels, start, radius, plan.step_size(step, radius)) for radius in eps or ()])
+    unforeseen = UnforeseenAttack(
+        batch, variant, steps, targeted, iterate, init_seed, images, batch_size
+    )
+    height, width = batch.images.shape[2:]
+    n_levels = max(height, width).bit_length()
+    n_entries = 4**n_levels - 1
+    init = unforeseen.as_tensor(unforeseen.draw_per_image(lambda rng: rng.uniform(size=n_entries)))
+    yield unforeseen.run(
+        [
+            _parametrisation(
+                unforeseen, n_levels, init, value, unforeseen.step_size(step_rule, value)
+            )
+            for value in eps or ()
+        ]
+    )
 
 
-def _space(plan: Plan, levels: int, start: Tensor, eps: float, step: float) -> Space:
-    pixels, code = plan.pixels, plan.variant == "code"
+def _parametrisation(
+    unforeseen: UnforeseenAttack, n_levels: int, init: Tensor, eps: float, step_size: float
+) -> Parametrisation:
+    pixels = unforeseen.pixels
 
     def render(noise: Tensor) -> Tensor:
-        return in_fog(pixels, fog(noise, levels, code), eps)
+        return add_fog(pixels, fog_map(noise, n_levels, unforeseen.as_released), eps)
 
-    def move(_: int, noise: Tensor, direction: Tensor) -> Tensor:
-        return (noise + step * direction.sign()).clamp(0, 1)
+    def step(_: int, noise: Tensor, direction: Tensor) -> Tensor:
+        return (noise + step_size * direction.sign()).clamp(0, 1)
 
-    def record(noise: Tensor) -> dict[str, Tensor]:
-        return {"norm": noise.amax(dim=1), "corner": share((noise == 0) | (noise == 1), noise != start)}
+    def extras(noise: Tensor) -> dict[str, Tensor]:
+        is_at_boundary = (noise == 0) | (noise == 1)
+        return {
+            "norm": noise.amax(dim=1),
+            "boundary_share": share_of(is_at_boundary, noise != init),
+        }
 
-    return Space(start, render, move, record)
+    return Parametrisation(init, render, step, extras)
 
 
-def plasma(noise: Tensor, levels: int, reach: int) -> Tensor:
-    """Plasma on a torus, `[N, 2^levels, 2^levels]`, zero at (0, 0), from noise `[N, 4^levels - 1]` in [0, 1].
+def plasma(noise: Tensor, n_levels: int, reach: int) -> Tensor:
+    """Plasma M on a torus, `[N, 2^n_levels, 2^n_levels]`, with M[0, 0] = 0 (U.4).
 
-    Level i has 3 * 4^i entries of noise: for new points amid four old ones, then to the right of and below old ones.
-    These last two are means of the old and amid points around them; the amid ones behind are `reach` places away, 2 in
-    the code where 1 is meant.
+    `noise` `[N, 4^n_levels - 1]` in [0, 1] holds v_c, v_a and v_b of each level i, of 4^i
+    entries each. A level doubles the resolution. It puts new points between the old ones, C:
+
+        D[a, b] = (C[a, b] + C[a+1, b] + C[a, b+1] + C[a+1, b+1]) / 4 + A_i (2 v_c - 1)
+        across  = (C[a, b] + C[a, b+1] + D[a, b] + D[a-reach, b]) / 4 + A_i (2 v_a - 1)
+        down    = (C[a, b] + C[a+1, b] + D[a, b] + D[a, b-reach]) / 4 + A_i (2 v_b - 1)
+
+    D lies diagonally below C[a, b], `across` to the right of it and `down` below it.
     """
-    grid = noise.new_zeros(len(noise), 1, 1)
-    for level in range(levels):
-        entries = noise[:, 4**level - 1 : 4 ** (level + 1) - 1].view(-1, 3, 2**level, 2**level)
-        amid, across, down = ((2 * entries - 1) * (WIBBLE / 2**level)).unbind(1)
-        right, below = grid.roll(-1, 2), grid.roll(-1, 1)
-        amid = (grid + right + below + below.roll(-1, 2)) / 4 + amid
-        across = (grid + right + amid + amid.roll(reach, 1)) / 4 + across
-        down = (grid + below + amid + amid.roll(reach, 2)) / 4 + down
-        upper, lower = (torch.stack(pair, dim=3).flatten(2) for pair in ((grid, across), (down, amid)))
-        grid = torch.stack([upper, lower], dim=2).flatten(1, 2)
-    return grid
+    corners = noise.new_zeros(len(noise), 1, 1)  # C
+    for level in range(n_levels):
+        size = 2**level
+        amplitude = FIRST_AMPLITUDE / size  # A_i
+        level_noise = noise[:, 4**level - 1 : 4 ** (level + 1) - 1].view(-1, 3, size, size)
+        noise_c, noise_a, noise_b = ((2 * level_noise - 1) * amplitude).unbind(1)
+        right = corners.roll(-1, 2)  # C[a, b+1]
+        below = corners.roll(-1, 1)  # C[a+1, b]
+        diagonal = (corners + right + below + below.roll(-1, 2)) / 4 + noise_c  # D
+        across = (corners + right + diagonal + diagonal.roll(reach, 1)) / 4 + noise_a
+        down = (corners + below + diagonal + diagonal.roll(reach, 2)) / 4 + noise_b
+        even_rows = torch.stack([corners, across], dim=3).flatten(2)
+        odd_rows = torch.stack([down, diagonal], dim=3).flatten(2)
+        corners = torch.stack([even_rows, odd_rows], dim=2).flatten(1, 2)
+    return corners
 
 
-def fog(noise: Tensor, levels: int, code: bool) -> Tensor:
-    """Plasma scaled to [0, 1], in the code over the whole batch, else by image, `[N, 2^levels, 2^levels]`."""
-    grid = plasma(noise, levels, reach=2 if code else 1)
-    axes = (0, 1, 2) if code else (1, 2)
-    grid = grid - grid.amin(dim=axes, keepdim=True)
-    return grid / grid.amax(dim=axes, keepdim=True)
+def fog_map(noise: Tensor, n_levels: int, as_released: bool) -> Tensor:
+    """Fog F = (M - min M) / max(M - min M) of plasma M, in [0, 1], `[N, 2^n_levels, 2^n_levels]`.
+
+    `noise` is that of `plasma`.
+    """
+    # Released fault (U.4): the neighbour D of a new point is two cells away, not one.
+    reach = 2 if as_released else 1
+    # Released fault (U.4): min and max are taken over the batch, not for each image.
+    axes = (0, 1, 2) if as_released else (1, 2)
+    heights = plasma(noise, n_levels, reach)
+    heights = heights - heights.amin(dim=axes, keepdim=True)
+    return heights / heights.amax(dim=axes, keepdim=True)
 
 
-def in_fog(pixels: Tensor, scaled: Tensor, eps: float) -> Tensor:
-    """Pictures `[N, C, H, W]` in the middle of fog `[N, S, S]`, in 0..255: the brightest pixel keeps its brightness."""
-    (height, width), side = pixels.shape[2:], scaled.shape[1]
-    top, left = (side - height) // 2, (side - width) // 2
-    seen = scaled[:, None, top : top + height, left : left + width]
+def add_fog(pixels: Tensor, fog: Tensor, eps: float) -> Tensor:
+    """Images in fog, `[N, C, H, W]` in 0..255: (x + eps F) * 255 / (max x + eps), clipped (U.4).
+
+    F is the middle of `fog` `[N, S, S]`. The maximum is over an image's channel, so that its
+    brightest pixel reaches 255 where the fog is thickest.
+    """
+    height, width = pixels.shape[2:]
+    size = fog.shape[1]
+    top = (size - height) // 2
+    left = (size - width) // 2
+    middle = fog[:, None, top : top + height, left : left + width]
     brightest = pixels.amax(dim=(2, 3), keepdim=True)
-    return ((pixels + eps * seen) * (255 / (brightest + eps))).clamp(0, 255)
+    return ((pixels + eps * middle) * (255 / (brightest + eps))).clamp(0, 255)

@@ -1,4 +1,4 @@
-"""Gabor: noise of adversarial places behind a random Gabor filter (specification 1; protocol C.6-3)."""
+"""Gabor: noise from an adversarial field, filtered by random Gabor kernels (U.1; C.6-3)."""
 
 import math
 from collections.abc import Iterator
@@ -8,123 +8,190 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from irpipe.ascent import Case
-from irpipe.attacks import Outcome
-from irpipe.attacks.parts import table5, unforeseen
-from irpipe.attacks.parts.unforeseen import Plan, Space, share
-from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate, StepRule
+from irpipe.attacks import AttackBatch, AttackOutput, _unforeseen
+from irpipe.attacks._unforeseen import Parametrisation, UnforeseenAttack, share_of
+from irpipe.option_types import (
+    AttackVariant,
+    Count,
+    CountOrZero,
+    Iterate,
+    PositiveList,
+    Seed,
+    StepRule,
+)
+from irpipe.published import table5
 
-SIDE = 23  # of a kernel
-SIDES = 10  # directions of a kernel, at most
-DENSITY = 1 / 14  # of the first field
-SOFT = 1e-3  # how far from the mean the noise is two-valued
+PROTOCOL = ("C.6-3",)
 
-measure, radii = unforeseen.pictures, table5.radii
+KERNEL_SIZE = 23  # pixels
+MAX_SIDES = 10  # directions of a kernel
+DENSITY = 1 / 14  # share of nonzero entries in the first field
+SOFTNESS = 1e-3  # of the largest response: above it the noise is nearly two-valued
+
+metrics = _unforeseen.saved_examples
+default_eps = table5.default_eps
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
-    eps: Factors | None = None,  # brightness of the noise in 0..255; none: 400, C.6-3
-    variant: Fidelity = "code",
-    step: StepRule = "code",  # C.6-3
-    steps: Count = 200,  # C.6-3
-    targeted: bool = True,  # C.6-3
-    iterate: Iterate = "last",  # C.6-3
-    draws: Index = 0,  # seeds what the released code left to torch
-    images: Count = 200,  # C.6-3
-    batch: Count = 40,  # C.6-3; has one sparse matrix in common unless fixed
-    kept: Index = 8,  # images kept for figures
-) -> Iterator[Outcome]:
-    """Yield images `[E, N, C, H, W]` under the worst noise found, from a sparse field in [-1, 1].
+    # Brightness of the noise in 0..255. None means Table 5's 400.
+    eps: PositiveList | None = None,
+    variant: AttackVariant = "released",
+    step_rule: StepRule = "released",
+    steps: Count = 200,
+    targeted: bool = True,
+    iterate: Iterate = "last",
+    # Seeds what the released code left to torch: the kernels but for their number of sides.
+    init_seed: Seed = 0,
+    images: Count = 200,
+    # In `released`, the batch shares one sparse matrix.
+    batch_size: Count = 40,
+    # Images stored for figures.
+    save_examples: CountOrZero = 8,
+) -> Iterator[AttackOutput]:
+    """Yield images `[E, N, C, H, W]` under adversarial noise, from a sparse field in [-1, 1].
 
-    Record, `[E, N]`: `norm`, the field's largest entry in size; `corner`, the share of its entries other than 0 that
-    are -1 or 1; and what `Plan.run` says.
+    The defaults are those of Table 5 (C.6-3). The extras, `[E, N]`, are `norm`, the field's
+    largest absolute entry; `boundary_share`, the share of -1 and 1 among its nonzero entries;
+    and those of `UnforeseenAttack.run`.
     """
-    plan = Plan(case, variant, steps, targeted, iterate, draws, images, batch)
-    shape = case.images.shape[2:]
+    unforeseen = UnforeseenAttack(
+        batch, variant, steps, targeted, iterate, init_seed, images, batch_size
+    )
+    height, width = batch.images.shape[2:]
+    waves, n_sides, init = _draw_waves_and_fields(unforeseen, height, width)
+    spectrum = kernel_spectrum(gabor_kernels(n_sides, *waves.T), height, width)
+    yield unforeseen.run(
+        [
+            _parametrisation(
+                unforeseen, spectrum, init, value, unforeseen.step_size(step_rule, value)
+            )
+            for value in eps or ()
+        ]
+    )
 
-    def of_image(rng: RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        wave = rng.uniform([0.1, 3, 0], [0.4, SIDE / 4, math.pi])  # sigma, waves across the kernel, angle
-        return wave, *sparse(rng, 1, *shape)
 
-    waves, sides, start = (plan.tensor(part) for part in zip(*plan.of_each(of_image), strict=True))
-    sides, start = sides[:, 0], start[:, 0]
-    if variant == "code":
-        sides, start = (plan.tensor(part) for part in plan.of_batch(lambda rng, count: sparse(rng, count, *shape)))
-    spectrum = transformed(kernels(sides, *waves.T), *shape)
-    yield plan.run([_space(plan, spectrum, start, radius, plan.step_size(step, radius)) for radius in eps or ()])
+def _draw_waves_and_fields(
+    unforeseen: UnforeseenAttack, height: int, width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw sigma, Lambda, theta `[N, 3]`, the numbers of sides `[N]`, first fields `[N, H, W]`."""
+
+    def draw_for_image(rng: RandomState) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        wave = rng.uniform([0.1, 3, 0], [0.4, KERNEL_SIZE / 4, math.pi])
+        n_sides, fields = draw_sides_and_fields(rng, 1, height, width)
+        return wave, n_sides[0], fields[0]
+
+    draws = zip(*unforeseen.draw_per_image(draw_for_image), strict=True)
+    waves, n_sides, fields = (unforeseen.as_tensor(arrays) for arrays in draws)
+    if unforeseen.as_released:
+        # U.0: the released code draws these for the batch, from numpy's global generator.
+        batch_draws = unforeseen.draw_for_batch(
+            lambda rng, n_images: draw_sides_and_fields(rng, n_images, height, width)
+        )
+        n_sides, fields = (unforeseen.as_tensor(arrays) for arrays in batch_draws)
+    return waves, n_sides, fields
 
 
-def _space(plan: Plan, spectrum: Tensor, start: Tensor, eps: float, step: float) -> Space:
-    pixels = plan.pixels
-    free = start == 0 if plan.variant == "code" else start != 0  # the code frees the wrong ones
+def _parametrisation(
+    unforeseen: UnforeseenAttack, spectrum: Tensor, init: Tensor, eps: float, step_size: float
+) -> Parametrisation:
+    pixels = unforeseen.pixels
+    # Released fault (U.1): the mask frees the entries that start at zero, not the sparse others.
+    is_free = init == 0 if unforeseen.as_released else init != 0
 
     def render(field: Tensor) -> Tensor:
-        return (pixels + eps * noise(filtered(field, spectrum))[:, None]).clamp(0, 255)
+        noise = binarised_noise(filter_field(field, spectrum))[:, None]
+        return (pixels + eps * noise).clamp(0, 255)
 
-    def move(_: int, field: Tensor, direction: Tensor) -> Tensor:
-        moved = (field + step * direction.sign()).clamp(-1, 1) * free
-        empty = ~moved.flatten(1).any(dim=1)[:, None, None]
-        return moved.masked_fill(empty, math.nan)  # as the noise of an empty field is
+    def step(_: int, field: Tensor, direction: Tensor) -> Tensor:
+        new = (field + step_size * direction.sign()).clamp(-1, 1) * is_free
+        # U.1: a field of zeros has no noise but 0/0. As NaN, it keeps its last finite iterate.
+        is_empty = ~new.flatten(1).any(dim=1)[:, None, None]
+        return new.masked_fill(is_empty, math.nan)
 
-    def record(field: Tensor) -> dict[str, Tensor]:
+    def extras(field: Tensor) -> dict[str, Tensor]:
         size = field.abs()
-        return {"norm": size.amax(dim=(1, 2)), "corner": share(size == 1, size > 0)}
+        return {"norm": size.amax(dim=(1, 2)), "boundary_share": share_of(size == 1, size > 0)}
 
-    return Space(start, render, move, record)
-
-
-def sparse(rng: RandomState, count: int, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of directions, `[count]`, and fields `[count, H, W]` with one entry in 14, anywhere, in [-1, 1]."""
-    sides = rng.randint(1, SIDES + 1, size=count)
-    rng.randint(1, 51)  # drawn and not used by the released code
-    field = np.zeros(count * height * width)
-    places = rng.choice(len(field), round(DENSITY * len(field)), replace=False)
-    field[places] = rng.uniform(-1, 1, len(places))
-    return sides, field.reshape(count, height, width)
+    return Parametrisation(init, render, step, extras)
 
 
-def kernels(sides: Tensor, sigma: Tensor, waves: Tensor, angle: Tensor) -> Tensor:
-    """Kernels `[N, 23, 23]`: a bell times the sum of waves in `sides` directions spread over half a turn."""
-    line = torch.linspace(-0.5, 0.5, SIDE, dtype=sigma.dtype, device=sigma.device)
-    y, x = line[:, None], line
-    turn = torch.arange(SIDES, dtype=sides.dtype, device=sides.device)
-    angles = (angle[:, None] + math.pi * turn / sides[:, None])[:, :, None, None]
-    phases = 2 * math.pi * waves[:, None, None, None] * (x * angles.cos() + y * angles.sin())
+def draw_sides_and_fields(
+    rng: RandomState, n_images: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw each kernel's number of sides `[N]`, and sparse fields `[N, H, W]` in [-1, 1] (U.1).
+
+    One entry in 14 of all fields together is not zero.
+    """
+    n_sides = rng.randint(1, MAX_SIDES + 1, size=n_images)
+    rng.randint(1, 51)  # the released code draws it and does not use it
+    fields = np.zeros(n_images * height * width)
+    indices = rng.choice(len(fields), round(DENSITY * len(fields)), replace=False)
+    fields[indices] = rng.uniform(-1, 1, len(indices))
+    return n_sides, fields.reshape(n_images, height, width)
+
+
+def gabor_kernels(n_sides: Tensor, sigma: Tensor, frequency: Tensor, theta: Tensor) -> Tensor:
+    """Gabor kernels K, `[N, 23, 23]`, not normalised; all arguments are `[N]` (U.1).
+
+    With coordinates x and y in [-0.5, 0.5], Lambda the frequency, and the directions
+    t_i = theta + pi i / n_sides, i = 0..n_sides-1,
+
+        K = exp(-(x^2 + y^2) / (2 (sigma + 0.001)^2))
+            * sum_i cos(2 pi Lambda (x cos t_i + y sin t_i))
+    """
+    x = torch.linspace(-0.5, 0.5, KERNEL_SIZE, dtype=sigma.dtype, device=sigma.device)
+    y = x[:, None]
+    i = torch.arange(MAX_SIDES, dtype=n_sides.dtype, device=n_sides.device)
+    t = (theta[:, None] + math.pi * i / n_sides[:, None])[:, :, None, None]
+    phase = 2 * math.pi * frequency[:, None, None, None] * (x * t.cos() + y * t.sin())
+    is_used = (i < n_sides[:, None])[:, :, None, None]
     spread = (sigma + 0.001)[:, None, None]
-    bell = torch.exp(-(x**2 + y**2) / (2 * spread**2))
-    return bell * (phases.cos() * (turn < sides[:, None])[:, :, None, None]).sum(dim=1)
+    envelope = torch.exp(-(x**2 + y**2) / (2 * spread**2))
+    return envelope * (phase.cos() * is_used).sum(dim=1)
 
 
-def transformed(kernel: Tensor, height: int, width: int) -> Tensor:
-    """Fourier transform of kernels `[N, 23, 23]`, padded for images of this size."""
-    spectrum: Tensor = torch.fft.rfft2(kernel, s=(height + SIDE - 1, width + SIDE - 1))
+def kernel_spectrum(kernels: Tensor, height: int, width: int) -> Tensor:
+    """Fourier transform of kernels `[N, 23, 23]`, padded for images of this height and width."""
+    spectrum: Tensor = torch.fft.rfft2(kernels, s=_padded_size(height, width))
     return spectrum
 
 
-def filtered(field: Tensor, spectrum: Tensor) -> Tensor:
-    """Fields `[N, H, W]`, zero beyond their edges, behind kernels given as `transformed`.
+def filter_field(field: Tensor, spectrum: Tensor) -> Tensor:
+    """Cross-correlation of fields `[N, H, W]` with kernels, zero-padded, `[N, H, W]` (U.1).
 
-    Kernels equal themselves turned by 180 degrees, so that convolution is correlation; six times faster than a grouped
-    one on a CPU.
+    `spectrum` is the `kernel_spectrum`. A kernel equals itself rotated by 180 degrees, so that
+    convolution is correlation. On a CPU the transforms are six times faster than a grouped
+    convolution.
     """
     height, width = field.shape[1:]
-    size, margin = (height + SIDE - 1, width + SIDE - 1), SIDE // 2
-    whole: Tensor = torch.fft.irfft2(torch.fft.rfft2(field, s=size) * spectrum, s=size)
-    return whole[:, margin : margin + height, margin : margin + width]
+    size = _padded_size(height, width)
+    centre = KERNEL_SIZE // 2
+    response: Tensor = torch.fft.irfft2(torch.fft.rfft2(field, s=size) * spectrum, s=size)
+    return response[:, centre : centre + height, centre : centre + width]
 
 
-def noise(response: Tensor) -> Tensor:
-    """Noise `[N, H, W]` in [0, 1], nearly two-valued: the response's sign about its mean.
+def _padded_size(height: int, width: int) -> tuple[int, int]:
+    """Size at which a circular convolution with a kernel is a linear one."""
+    return height + KERNEL_SIZE - 1, width + KERNEL_SIZE - 1
 
-    The same for a response and its multiples; NaN where it is constant. Gradients pass by the response alone. A closed
-    form of upstream's, whose Fourier transforms cancel.
+
+def binarised_noise(response: Tensor) -> Tensor:
+    """Nearly two-valued noise N in [0, 1], `[N, H, W]`: the response's sign about its mean (U.1).
+
+        q = |r - m| / max |r - m|,  gain = 1.001 / (0.001 + q),  w = m + (r - m) * gain
+        N = (w - min w) / (max w - min w)
+
+    m is the mean of the response r; mean, min and max are over an image. The gradient flows
+    through the r of w only. N is the same for a response and its multiples, and NaN for a
+    constant one. advex-uar computes q by Fourier transforms that cancel.
     """
     with torch.no_grad():
         mean = response.mean(dim=(1, 2), keepdim=True)
         size = (response - mean).abs()
-        gain = (1 + SOFT) / (SOFT + size / size.amax(dim=(1, 2), keepdim=True))
-    pushed = mean + (response - mean) * gain
+        q = size / size.amax(dim=(1, 2), keepdim=True)
+        gain = (1 + SOFTNESS) / (SOFTNESS + q)
+    pushed = mean + (response - mean) * gain  # w
     low, high = (ends[:, None, None] for ends in pushed.detach().flatten(1).aminmax(dim=1))
     return (pushed - low) / (high - low)

@@ -1,4 +1,4 @@
-"""JPEG: adversarial changes of the quantised DCT coefficients, without rounding (specification 3; protocol C.6-3)."""
+"""JPEG: adversarial offsets of the quantised DCT coefficients, without rounding (U.3; C.6-3)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -9,119 +9,139 @@ import torch
 from numpy.random import RandomState
 from torch import Tensor
 
-from irpipe.ascent import Case
-from irpipe.attacks import Outcome
-from irpipe.attacks.parts import table5, unforeseen
-from irpipe.attacks.parts.codec import Codec
-from irpipe.attacks.parts.unforeseen import Plan, Space
-from irpipe.quantities import Count, Factors, Fidelity, Index, Iterate
+from irpipe.attacks import AttackBatch, AttackOutput, _unforeseen
+from irpipe.attacks._jpeg_codec import Codec
+from irpipe.attacks._unforeseen import Parametrisation, Step, UnforeseenAttack
+from irpipe.option_types import AttackVariant, Count, CountOrZero, Iterate, PositiveList, Seed
+from irpipe.published import table5
 
-BOX = 2.0  # the most that one coefficient may move in the l1 and l2 balls
+PROTOCOL = ("C.6-3",)
 
-measure, radii = unforeseen.pictures, table5.radii
+MAX_COEFFICIENT_CHANGE = 2.0  # bound on |c| of one coefficient in the l1 and l2 attacks
+
+metrics = _unforeseen.saved_examples
+default_eps = table5.default_eps
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
     norm: Literal["linf", "l2", "l1"] = "linf",
-    eps: Factors | None = None,  # in halves of a quantisation step; none: .25, 8 or 256 by norm, C.6-3
-    variant: Fidelity = "code",
-    steps: Count = 200,  # C.6-3
-    targeted: bool = True,  # C.6-3
-    iterate: Iterate = "last",  # C.6-3
-    draws: Index = 0,  # seeds what the released code left to torch
-    images: Count = 200,  # C.6-3
-    batch: Count = 40,  # C.6-3
-    kept: Index = 8,  # images kept for figures
-) -> Iterator[Outcome]:
-    """Yield images `[E, N, C, H, W]` behind the worst codec found, whose coefficients are off by up to eps.
+    # Bound on the norm of the offsets, in halves of a quantisation step. None means Table 5's:
+    # 0.25 in linf, 8 in l2, 256 in l1.
+    eps: PositiveList | None = None,
+    variant: AttackVariant = "released",
+    steps: Count = 200,
+    targeted: bool = True,
+    iterate: Iterate = "last",
+    # Seeds what the released code left to torch: the start.
+    init_seed: Seed = 0,
+    images: Count = 200,
+    batch_size: Count = 40,
+    # Images stored for figures.
+    save_examples: CountOrZero = 8,
+) -> Iterator[AttackOutput]:
+    """Yield images `[E, N, C, H, W]` after a JPEG round trip with adversarial offsets.
 
-    From a uniform point of the ball; steps of eps / sqrt(steps), in the l1 ball Frank and Wolfe's. Record, `[E, N]`:
-    `norm` of the change of coefficients, and what `Plan.run` says.
+    The attack starts at a uniform point of the ball. It takes steps of eps / sqrt(steps) in linf
+    and l2, and those of Frank and Wolfe in l1. The defaults are those of Table 5 (C.6-3).
+    The extras, `[E, N]`, are `norm`, that of the offsets, and those of `UnforeseenAttack.run`.
     """
-    plan = Plan(case, variant, steps, targeted, iterate, draws, images, batch)
-    codec = Codec(case.images.shape[1:], case.images.device)
-    clean = codec.encode(plan.pixels)
-    unit = plan.tensor(plan.of_each(lambda rng: START[norm](rng, clean.shape[1])))
+    unforeseen = UnforeseenAttack(
+        batch, variant, steps, targeted, iterate, init_seed, images, batch_size
+    )
+    codec = Codec(batch.images.shape[1:], batch.images.device)
+    coefficients = codec.encode(unforeseen.pixels)
+    n_coefficients = coefficients.shape[1]
+    unit_init = unforeseen.as_tensor(
+        unforeseen.draw_per_image(lambda rng: DRAW_IN_UNIT_BALL[norm](rng, n_coefficients))
+    )
 
-    def space(radius: float) -> Space:
-        """Where the attack moves within the radius."""
+    def render(offset: Tensor) -> Tensor:
+        return codec.decode(coefficients + offset / 2).clamp(0, 255)
 
-        def render(change: Tensor) -> Tensor:
-            return codec.decode(clean + change / 2).clamp(0, 255)
+    def extras(offset: Tensor) -> dict[str, Tensor]:
+        return {"norm": torch.linalg.vector_norm(offset, ord=NORM_ORDER[norm], dim=1)}
 
-        def record(change: Tensor) -> dict[str, Tensor]:
-            return {"norm": torch.linalg.vector_norm(change, ord=ORDER[norm], dim=1)}
+    def parametrisation(value: float) -> Parametrisation:
+        def first_gradient_at(offset: Tensor) -> Tensor:
+            # Released fault (U.3): the offset is not divided by eps before the first gradient.
+            return value * offset if unforeseen.as_released else offset.clone()
 
-        first = (lambda change: radius * change) if variant == "code" else torch.clone  # the code forgets to divide
-        move = MOVE[norm](radius, radius / math.sqrt(steps), variant == "code")
-        return Space(radius * unit, render, move, record, first)
+        step = MAKE_STEP[norm](value, value / math.sqrt(steps), unforeseen.as_released)
+        return Parametrisation(value * unit_init, render, step, extras, first_gradient_at)
 
-    yield plan.run([space(radius) for radius in eps or ()])
-
-
-Move = Callable[[int, Tensor, Tensor], Tensor]
-
-
-def linf(eps: float, step: float, code: bool) -> Move:
-    """Steps along the sign, kept in the cube of `eps`."""
-    return lambda _, change, direction: (change + step * direction.sign()).clamp(-eps, eps)
+    yield unforeseen.run([parametrisation(value) for value in eps or ()])
 
 
-def l2(eps: float, step: float, code: bool) -> Move:
-    """Steps of length `step`, kept in the ball of `eps`, then in the box.
+def linf_step(eps: float, step_size: float, as_released: bool) -> Step:
+    """Sign steps, clipped to |c| <= eps (U.3)."""
+    return lambda _, offset, direction: (offset + step_size * direction.sign()).clamp(-eps, eps)
 
-    A vanishing direction gives NaN in the code, else no step.
-    """
 
-    def move(_: int, change: Tensor, direction: Tensor) -> Tensor:
+def l2_step(eps: float, step_size: float, as_released: bool) -> Step:
+    """Steps along the normalised direction, scaled to ||c||_2 <= eps, clipped to |c| <= 2 (U.3)."""
+
+    def step(_: int, offset: Tensor, direction: Tensor) -> Tensor:
         length = direction.norm(dim=1, keepdim=True)
-        unit = direction / length
-        moved = change + step * (unit if code else unit.where(length > 0, 0))
-        inside: Tensor = moved * (eps / moved.norm(dim=1, keepdim=True)).clamp(max=1)
-        return inside.clamp(-BOX, BOX)
+        unit_direction = direction / length
+        if not as_released:
+            # Released fault (U.3): it lacks this guard, so a direction of length 0 gives NaN.
+            unit_direction = unit_direction.where(length > 0, 0)
+        new = offset + step_size * unit_direction
+        in_ball: Tensor = new * (eps / new.norm(dim=1, keepdim=True)).clamp(max=1)
+        return in_ball.clamp(-MAX_COEFFICIENT_CHANGE, MAX_COEFFICIENT_CHANGE)
 
-    return move
+    return step
 
 
-def l1(eps: float, step: float, code: bool) -> Move:
-    """Frank and Wolfe's average of vertices, each with its weight where the direction is largest.
+def l1_step(eps: float, step_size: float, as_released: bool) -> Step:
+    """Frank-Wolfe steps: c <- c + (D - c) / (t + 1), with ||D||_1 = eps (U.3).
 
-    A coefficient takes as much as the box allows: from zero, but in the code from where it is.
+    The vertex D has the direction's sign d_j in the entries of largest |d_j|. Each takes as much
+    of eps as it has room for, in that order.
     """
 
-    def move(before: int, change: Tensor, direction: Tensor) -> Tensor:
-        """The change after one more step."""
+    def step(steps_before: int, offset: Tensor, direction: Tensor) -> Tensor:
         order = direction.abs().argsort(dim=1, descending=True)
-        side = torch.where(direction > 0, 1.0, -1.0)
-        room = (BOX - side * change).gather(1, order) if code else torch.full_like(change, BOX)
-        spent = room.cumsum(dim=1) - room
-        within = (spent <= eps).long().cumprod(dim=1)  # up to the first that is not: room may be negative in the code
-        weight = torch.minimum(room, eps - spent) * within
-        vertex = direction.sign() * torch.empty_like(change).scatter_(1, order, weight)
-        return change + (vertex - change) / (before + 1)
+        sign = torch.where(direction > 0, 1.0, -1.0)
+        room = torch.full_like(offset, MAX_COEFFICIENT_CHANGE)
+        if as_released:
+            # Released fault (U.3): the room is measured from c, although D does not start there.
+            room = (MAX_COEFFICIENT_CHANGE - sign * offset).gather(1, order)
+        used_before = room.cumsum(dim=1) - room
+        # cumprod ends the vertex at the first entry that gets nothing. The released room may be
+        # negative, so that `used_before` may fall below eps again.
+        is_in_vertex = (used_before <= eps).long().cumprod(dim=1)
+        magnitude = torch.minimum(room, eps - used_before) * is_in_vertex
+        vertex = direction.sign() * torch.empty_like(offset).scatter_(1, order, magnitude)
+        return offset + (vertex - offset) / (steps_before + 1)
 
-    return move
-
-
-MOVE: dict[str, Callable[[float, float, bool], Move]] = {"linf": linf, "l2": l2, "l1": l1}
-ORDER = {"linf": math.inf, "l2": 2, "l1": 1}
-
-
-def _in_l2(rng: RandomState, count: int) -> np.ndarray:
-    away = rng.normal(size=count)
-    return np.asarray(away / np.linalg.norm(away) * rng.uniform() ** (1 / count))
+    return step
 
 
-def _in_l1(rng: RandomState, count: int) -> np.ndarray:
-    *sizes, rest = rng.exponential(size=count + 1)
-    return np.asarray(rng.choice([-1, 1], size=count) * sizes / (sum(sizes) + rest))
+def _draw_in_l2_ball(rng: RandomState, n_entries: int) -> np.ndarray:
+    direction = rng.normal(size=n_entries)
+    length = rng.uniform() ** (1 / n_entries)
+    return np.asarray(direction / np.linalg.norm(direction) * length)
 
 
-# a uniform point of the unit ball
-START: dict[str, Callable[[RandomState, int], np.ndarray]] = {
-    "linf": lambda rng, count: rng.uniform(-1, 1, count),
-    "l2": _in_l2,
-    "l1": _in_l1,
+def _draw_in_l1_ball(rng: RandomState, n_entries: int) -> np.ndarray:
+    *magnitudes, rest = rng.exponential(size=n_entries + 1)
+    signs = rng.choice([-1, 1], size=n_entries)
+    return np.asarray(signs * magnitudes / (sum(magnitudes) + rest))
+
+
+NORM_ORDER = {"linf": math.inf, "l2": 2, "l1": 1}
+# (eps, step size, as released) -> step
+MAKE_STEP: dict[str, Callable[[float, float, bool], Step]] = {
+    "linf": linf_step,
+    "l2": l2_step,
+    "l1": l1_step,
+}
+# (generator, number of entries) -> uniform point of the unit ball
+DRAW_IN_UNIT_BALL: dict[str, Callable[[RandomState, int], np.ndarray]] = {
+    "linf": lambda rng, n_entries: rng.uniform(-1, 1, n_entries),
+    "l2": _draw_in_l2_ball,
+    "l1": _draw_in_l1_ball,
 }

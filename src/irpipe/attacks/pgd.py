@@ -1,96 +1,138 @@
-"""Projected gradient descent on the cross-entropy, untargeted (protocol C.4)."""
+"""Projected gradient descent on the cross-entropy, untargeted (C.4)."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent import Case, Update, attain, noise, sign_steps
-from irpipe.attacks import Outcome
-from irpipe.models import Folded
-from irpipe.quantities import Counts, Positive, Precision, Radii
+from irpipe.ascent.gradient_ascent import Update, linf_sign_update, random_perturbation
+from irpipe.ascent.snapshots import gradient_ascent_snapshots
+from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.option_types import EpsList, GradDtype, Positive, StepCounts
+
+PROTOCOL = ("C.4", "C.4 P1", "C.4 P8")
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
-    eps: Radii,
-    steps: Counts = [1, 10, 100, 200],  # noqa: B006 (read, never changed)
-    step_size: Positive = 0.01,  # at every radius and on every data set, C.4 P1
-    relative: Positive | None = None,  # instead: steps of relative * eps / steps, C.4 P1
-    random_start: bool = False,  # C.4 P8
-    precision: Precision = "float32",  # of the network that gives the gradients; bfloat16 moves cells
-) -> Iterator[Outcome]:
-    """Yield the last iterate, `[E, N, C, H, W]`, at every step count.
+    eps: EpsList,
+    steps: StepCounts = [1, 10, 100, 200],  # noqa: B006
+    # C.4 P1: 0.01 at every eps and on every data set.
+    step_size: Positive = 0.01,
+    # If set, steps of step_size_factor * eps / steps replace those of `step_size` (C.4 P1).
+    step_size_factor: Positive | None = None,
+    # C.4 P8: the paper's evaluation starts at the clean image.
+    random_start: bool = False,
+    # dtype of the network that gives the gradients. bfloat16 moves some accuracies by one or two
+    # images of 200.
+    grad_dtype: GradDtype = "float32",
+) -> Iterator[AttackOutput]:
+    """Yield the last iterate, `[E, N, C, H, W]`, at each step count.
 
-    With the fixed step, one trajectory a radius passes through all step counts, and radii share it until they part;
-    all run in one batch. With relative steps each step count is a trajectory of its own.
+    With `step_size`, one trajectory per eps passes through all step counts. With
+    `step_size_factor`, each step count has a trajectory of its own.
     """
-    radii = torch.tensor(eps, dtype=case.images.dtype, device=case.images.device).view(-1, 1, 1, 1, 1)
-    point = case.images.expand(len(eps), *case.images.shape)
+    images = batch.images
+    eps_column = torch.tensor(eps, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1, 1)
+    point = images.expand(len(eps), *images.shape)
     if random_start:
-        point = (point + radii * noise(case.rng, "uniform", 1.0, case.images).to(point.dtype)).clamp(0, 1)
+        noise = random_perturbation(batch.rng, "uniform", 1.0, images).to(images.dtype)
+        point = (point + eps_column * noise).clamp(0, 1)
+    network = batch.folded if grad_dtype == "float32" else _bfloat16_network(batch)
+    run = partial(_pgd_iterates, batch, network)
     counts = sorted(set(steps))
-    network: Callable[[Tensor], Tensor] = case.folded if precision == "float32" else _coarse(case)
-    if relative is not None:
+    if step_size_factor is not None:
         for count in counts:
-            for _, images in _climb(case, network, point, radii, relative * radii / count, [count], case.label):
-                yield Outcome(count, images)
+            step_sizes = step_size_factor * eps_column / count
+            for _, iterates in run(point, eps_column, step_sizes, [count], batch.progress_label):
+                yield AttackOutput(count, iterates)
         return
+    # On a GPU each stretch would be captured as a CUDA graph, which takes longer than its steps.
+    can_share = not random_start and images.device.type == "cpu"
     begin = 0
-    apart = random_start or case.images.device.type != "cpu"  # to record a leg would take a GPU longer than its steps
-    for end, leaders in _legs(eps, 0 if apart else step_size, counts[-1]):
-        own, place = torch.unique(torch.tensor(leaders), return_inverse=True)
+    for end, leader in _shared_trajectories(eps, step_size if can_share else 0, counts[-1]):
+        leaders, position = torch.unique(torch.tensor(leader), return_inverse=True)
         stops = [count - begin for count in {*counts, end} if begin < count <= end]
-        label = case.label if end == counts[-1] else ""
-        for stop, images in _climb(case, network, point[own], radii[own], step_size, stops, label):
+        label = batch.progress_label if end == counts[-1] else ""
+        for stop, iterates in run(point[leaders], eps_column[leaders], step_size, stops, label):
             if begin + stop in counts:
-                yield Outcome(begin + stop, images[place])
-        point, begin = images[place], end
-
-
-def _legs(eps: Sequence[float], step: float, last: int) -> Iterator[tuple[int, list[int]]]:
-    """Yield where each part of `last` steps ends, and for each radius the number of the one whose trajectory it is on.
-
-    A radius follows the widest one for as long as all steps together stay within it, by half a step at least, as
-    rounding may cross a border. A step of 0: each is on its own.
-    """
-    widest, begin = max(range(len(eps)), key=eps.__getitem__), 0
-    free = [int(radius / step - 0.5) if step and number != widest else 0 for number, radius in enumerate(eps)]
-    for end in sorted({min(steps, last) for steps in (*free, last)} - {0}):
-        yield end, [number if free[number] <= begin else widest for number in range(len(eps))]
+                yield AttackOutput(begin + stop, iterates[position])
+        point = iterates[position]
         begin = end
 
 
-def _coarse(case: Case) -> Callable[[Tensor], Tensor]:
-    """The network in bfloat16; logits are float32."""
-    folded = Folded(copy.deepcopy(case.network).bfloat16(), case.folded.shape)
+def _shared_trajectories(
+    eps: Sequence[float], step_size: float, last_step: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Yield `(end, leader)` for each stretch of steps on which some eps share a trajectory.
+
+    From the same start, PGD takes the same steps at every eps until the smaller ball stops
+    it. So each eps follows the largest one for a while: up to step `end`, `eps[i]` is on the
+    trajectory of `eps[leader[i]]`.
+
+    After k steps PGD has moved at most k * step_size. It is inside the ball for
+    k <= eps / step_size; half a step is left as a margin, since rounding may cross the border.
+    With a step size of 0, nothing is shared.
+    """
+    largest = max(range(len(eps)), key=eps.__getitem__)
+    shared_steps = [0] * len(eps)
+    for i, eps_i in enumerate(eps):
+        if step_size and i != largest:
+            shared_steps[i] = int(eps_i / step_size - 0.5)
+    ends = {min(steps, last_step) for steps in (*shared_steps, last_step)} - {0}
+    begin = 0
+    for end in sorted(ends):
+        yield end, [i if steps <= begin else largest for i, steps in enumerate(shared_steps)]
+        begin = end
+
+
+def _bfloat16_network(batch: AttackBatch) -> Callable[[Tensor], Tensor]:
+    """The network in bfloat16, but with logits in float32."""
+    folded = FoldedNetwork(copy.deepcopy(batch.network).bfloat16(), batch.folded.shape)
     return lambda images: folded(images.bfloat16()).float()
 
 
-def _climb(
-    case: Case,
+def _pgd_iterates(
+    batch: AttackBatch,
     network: Callable[[Tensor], Tensor],
     start: Tensor,
-    radii: Tensor,
-    size: float | Tensor,
-    counts: Sequence[int],
+    eps: Tensor,
+    step_size: float | Tensor,
+    step_counts: Sequence[int],
     label: str,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield each step count with the iterates `[E, N, ...]` from `start`; `size` of a step: one, or one a radius."""
-    shape = start.shape  # a row an image and radius
-    centre, labels = case.images.expand(shape).flatten(0, 1), case.labels.repeat(shape[0])
-    sizes = torch.as_tensor(size, device=start.device)  # one is in float32, as the gradient's signs are
-    radii, sizes = (given.expand(*shape[:2], 1, 1, 1).flatten(0, 1) for given in (radii, sizes))
+    """Yield `(step count, iterates)` of PGD from `start`, which is `[E, N, C, H, W]` like them.
 
-    def loss(images: Tensor, rows: Tensor) -> Tensor:
-        # the mean over one radius' images: its scale decides where a vanishing gradient becomes zero
-        return F.cross_entropy(network(images), labels[rows], reduction="sum") / len(case.labels)
+    `eps` is `[E, 1, 1, 1, 1]`; `step_size` is a number or like `eps`.
+    """
+    shape = start.shape
 
-    def update(rows: Tensor) -> Update:
-        return sign_steps(centre[rows], radii[rows], sizes[rows])
+    def one_per_row(values: Tensor) -> Tensor:
+        """Expand `[E, 1, 1, 1, 1]` or a number to one row per eps and image, `[E * N, 1, 1, 1]`."""
+        return values.expand(*shape[:2], 1, 1, 1).flatten(0, 1)
 
-    for count, images in attain(start.flatten(0, 1), loss, update, counts, label):
-        yield count, images.view(shape)
+    clean = batch.images.expand(shape).flatten(0, 1)
+    labels = batch.labels.repeat(shape[0])
+    row_eps = one_per_row(eps)
+    # A number becomes float32, the dtype of the sign of the gradient.
+    row_step_size = one_per_row(torch.as_tensor(step_size, device=start.device))
+
+    def loss(points: Tensor, rows: Tensor) -> Tensor:
+        # The mean over the images of one eps: its scale decides at which rows a vanishing
+        # gradient underflows to zero.
+        total = F.cross_entropy(network(points), labels[rows], reduction="sum")
+        return total / len(batch.labels)
+
+    def make_update(rows: Tensor) -> Update:
+        return linf_sign_update(clean[rows], row_eps[rows], row_step_size[rows])
+
+    snapshots = gradient_ascent_snapshots(
+        start.flatten(0, 1), loss, make_update, step_counts, label
+    )
+    for count, iterates in snapshots:
+        yield count, iterates.view(shape)

@@ -1,4 +1,4 @@
-"""Transfer: images made against other networks, shown to this one, whose gradients they never saw."""
+"""Transfer attack: images made against other networks, the surrogates (C.4 P7)."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -7,48 +7,71 @@ from typing import Any
 
 import torch
 
-from irpipe.ascent import Case
-from irpipe.attacks import Outcome, strong
-from irpipe.attacks.parts.margin import margins
-from irpipe.data import dataset
+from irpipe.attacks import AttackBatch, AttackOutput, margin_pgd
+from irpipe.attacks._margin_loss import image_margin_loss
+from irpipe.datasets import get_dataset
 from irpipe.errors import IrpipeError
-from irpipe.evaluate import load_network
-from irpipe.io import read_checkpoint
-from irpipe.models import Folded
-from irpipe.quantities import Count, Names, Radii
+from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import load_network
+from irpipe.networks.network import Network
+from irpipe.option_types import Count, EpsList, Names
+
+PROTOCOL = ("C.4 P7",)
 
 
-def record(spec: dict[str, Any]) -> dict[str, Any]:
-    """`sources_sha256`, each source network's hash, in the order of the sources: reports refuse to mix others."""
-    return {"sources_sha256": [read_checkpoint(Path(path)).sha256 for path in spec["sources"]]}
+def provenance(options: dict[str, Any]) -> dict[str, Any]:
+    """`surrogates_sha256`: the hash of each surrogate. Reports refuse to mix different ones."""
+    paths = map(Path, options["surrogates"])
+    return {"surrogates_sha256": [read_checkpoint(path).sha256 for path in paths]}
 
 
 def attack(
-    case: Case,
+    batch: AttackBatch,
     *,
-    eps: Radii,
-    sources: Names,  # checkpoints of the other networks; one with this network's weights is passed over
-    steps: Count = 100,  # of `strong`, C.4 P7
-) -> Iterator[Outcome]:
-    """Yield for each image the one of largest margin among those that the sources give, `[E, N, C, H, W]`, at `steps`.
+    eps: EpsList,
+    # Checkpoints of other networks. One that holds the attacked network itself is left out.
+    surrogates: Names,
+    # Steps of margin_pgd on each surrogate, from one random start.
+    steps: Count = 100,
+) -> Iterator[AttackOutput]:
+    """Yield the surrogates' image of largest margin loss, `[E, N, C, H, W]`, at `steps`.
 
-    Each source is attacked by `strong` from one start. The record: `source` `[E, N]`, which one gave the image, counted
-    from 1. Raises IrpipeError for a source that cannot be read or is of another data set, and if all are this network.
+    Extras: `surrogate` `[E, N]`, the number of the surrogate that gave the image, counted from
+    1. Raises IrpipeError if a surrogate cannot be read or takes images of another shape, or if
+    all surrogates are the attacked network.
     """
-    made, shape = case.images.repeat(len(eps), 1, 1, 1, 1), (len(eps), len(case.images))
-    largest, source = made.new_full(shape, -torch.inf, dtype=torch.float32), case.labels.new_zeros(shape)
-    for number, path in enumerate(map(Path, sources), 1):
-        checkpoint = read_checkpoint(path)
-        if tuple(dataset(checkpoint.identity(path)["data"]["kind"]).SHAPE) != tuple(case.images.shape[1:]):
-            raise IrpipeError(f"attack option sources: {path} is a network for images of another shape")
-        other = load_network(checkpoint, path).to(case.images.device)
-        if torch.equal(other.head, case.network.head):
+    worst = batch.images.repeat(len(eps), 1, 1, 1, 1)
+    shape = worst.shape[:2]
+    margin = worst.new_full(shape, -torch.inf, dtype=torch.float32)
+    surrogate = batch.labels.new_zeros(shape)
+    for number, path in enumerate(map(Path, surrogates), 1):
+        network = _load_surrogate(path, batch)
+        if torch.equal(network.head, batch.network.head):
             continue
-        twin = dataclasses.replace(case, network=other, folded=Folded(other, case.folded.shape))
-        (outcome,) = strong.attack(twin, eps=eps, steps=[steps], restarts=1)
-        found = margins(case.folded, outcome.images.flatten(0, 1), case.labels.repeat(len(eps))).view(shape)
-        more = found > largest
-        made[more], largest[more], source[more] = outcome.images[more], found[more], number
-    if not bool(source.all()):
-        raise IrpipeError("attack option sources: all are the network itself; name those of other methods")
-    yield Outcome(steps, made, extra={"source": source})
+        folded = FoldedNetwork(network, batch.folded.shape)
+        surrogate_batch = dataclasses.replace(batch, network=network, folded=folded)
+        (output,) = margin_pgd.attack(surrogate_batch, eps=eps, steps=[steps], restarts=1)
+        new_margin = image_margin_loss(
+            batch.folded, output.images.flatten(0, 1), batch.labels.repeat(len(eps))
+        ).view(shape)
+        is_worse = new_margin > margin
+        worst[is_worse] = output.images[is_worse]
+        margin[is_worse] = new_margin[is_worse]
+        surrogate[is_worse] = number
+    if not bool(surrogate.all()):
+        raise IrpipeError(
+            "attack option surrogates: all are the network itself; name those of other methods"
+        )
+    yield AttackOutput(steps, worst, extras={"surrogate": surrogate})
+
+
+def _load_surrogate(path: Path, batch: AttackBatch) -> Network:
+    """Load the network at `path`. Raises IrpipeError if its images have another shape."""
+    checkpoint = read_checkpoint(path)
+    dataset = get_dataset(checkpoint.identity(path)["data"]["kind"])
+    if tuple(dataset.SHAPE) != tuple(batch.images.shape[1:]):
+        raise IrpipeError(
+            f"attack option surrogates: {path} is a network for images of another shape"
+        )
+    return load_network(checkpoint, path).to(batch.images.device)

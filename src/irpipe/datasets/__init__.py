@@ -1,1 +1,147 @@
-"""Data sets, one file a kind: the folder listing is the registry (see `irpipe.data.Dataset`)."""
+"""Data sets: images in [0, 1] with labels. Each kind is a module of this folder (C.1)."""
+
+import hashlib
+import importlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import torch
+from torch import Tensor
+
+from irpipe.errors import IrpipeError, no_such
+
+Split = Literal["train", "test"]
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images and their labels, in the order of the files.
+
+    `images` `[N, C, H, W]` is floating point in [0, 1], neither normalised nor augmented (C.1).
+    `labels` `[N]` is int64.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        """Return N."""
+        return len(self.images)
+
+    def sha256(self) -> str:
+        """Return the SHA-256, in hex, of the types, shapes and bytes of images and labels."""
+        digest = hashlib.sha256()
+        for tensor in (self.images, self.labels):
+            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).numpy().data)
+        return digest.hexdigest()
+
+
+class Dataset(Protocol):
+    """What each module of this folder provides.
+
+    All eps are l-inf bounds in pixel units of [0, 1].
+    """
+
+    # (C, H, W) of one image.
+    SHAPE: tuple[int, int, int]
+    # The name of each label.
+    CLASS_NAMES: tuple[str, ...]
+    # C.4: the eps of the published attacks.
+    EVAL_EPS: tuple[float, ...]
+    # C.2: the eps of training.
+    TRAIN_EPS: float
+    # C.1: training leaves out the first so many training images, for validation.
+    N_VALIDATION: int
+    # Optional: the files and folders below `root` that `load` may read, by split. The workflow
+    # watches them for changes; without it, it watches everything below `root`.
+    FILES: dict[str, tuple[str, ...]]
+
+    def load(self, root: Path, split: Split, download: bool = False, **options: Any) -> Images:
+        """Read one split from below the folder `root`.
+
+        With `download`, files that are missing are downloaded first. Raises IrpipeError if
+        files are missing, broken or cannot be downloaded.
+        """
+
+
+def get_dataset(kind: str) -> Dataset:
+    """Return the module `irpipe.datasets.<kind>`.
+
+    Raises IrpipeError, naming all kinds, if there is no such module.
+    """
+    # `config.kinds` lists the kinds, too. If this module imported it, the hash of every result
+    # would depend on the code that checks configs.
+    kinds = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    if kind not in kinds:
+        raise IrpipeError(no_such("dataset kind", kind, kinds))
+    return cast(Dataset, importlib.import_module(f"irpipe.datasets.{kind}"))
+
+
+def load(options: dict[str, Any], root: Path, split: Split, download: bool = False) -> Images:
+    """Load one split of a data set, as `Dataset.load` does.
+
+    `options` is its resolved entry `{kind, ...}`.
+    """
+    arguments = {key: value for key, value in options.items() if key != "kind"}
+    return get_dataset(options["kind"]).load(root, split, download, **arguments)
+
+
+def data_root(argument: str | Path | None) -> Path:
+    """Return the folder that holds the data sets.
+
+    That is `argument` or, if it is None or empty, the environment's IRPIPE_DATA, else `data`.
+    """
+    return Path(argument or os.environ.get("IRPIPE_DATA") or "data").expanduser()
+
+
+def validated_images(
+    images: Tensor,
+    labels: Tensor,
+    shape: tuple[int, int, int],
+    n_classes: int,
+    location: str | Path,
+) -> Images:
+    """Return `Images` with int64 labels if types, count, shape, range and labels are correct.
+
+    `shape` is (C, H, W). Else raises IrpipeError, naming `location`.
+    """
+    _check_types(images, labels, location)
+    n_labels = len(labels)
+    if n_labels == 0 or images.shape != (n_labels, *shape):
+        expected = [n_labels or "N", *shape]
+        raise IrpipeError(
+            f"{location}: images of shape {list(images.shape)} for {n_labels} labels, "
+            f"expected {expected}"
+        )
+    low, high = (bound.item() for bound in images.aminmax())
+    # Written so that NaN, which fails every comparison, is refused.
+    if not (low >= 0 and high <= 1):
+        raise IrpipeError(f"{location}: pixels from {low:g} to {high:g}, expected 0 to 1")
+    first, last = (int(bound) for bound in labels.aminmax())
+    if first < 0 or last >= n_classes:
+        raise IrpipeError(
+            f"{location}: labels from {first} to {last}, expected 0 to {n_classes - 1}"
+        )
+    return Images(images.contiguous(), labels.long())
+
+
+def _check_types(images: Any, labels: Any, location: str | Path) -> None:
+    """Raise IrpipeError unless images are floating point and labels are whole numbers `[N]`."""
+    for name, value in (("images", images), ("labels", labels)):
+        if not isinstance(value, Tensor):
+            type_name = type(value).__name__
+            raise IrpipeError(f"{location}: {name} of type {type_name}, expected a torch.Tensor")
+    if images.dtype not in (torch.float32, torch.float64):
+        raise IrpipeError(
+            f"{location}: images of {images.dtype}, expected torch.float32 or torch.float64 in "
+            "[0, 1]; divide levels of 0 to 255 by 255"
+        )
+    is_whole = not (labels.is_floating_point() or labels.is_complex())
+    if not is_whole or labels.dim() != 1:
+        raise IrpipeError(
+            f"{location}: labels of {labels.dtype} and shape {list(labels.shape)}, expected whole "
+            "numbers of shape [N]"
+        )

@@ -1,4 +1,22 @@
-"""Training methods, one file a kind: `objective(network, images, labels, *, options)` gives an `Objective`."""
+"""Training methods, one file per kind, and the interface that they share.
+
+To add a method, add a file `methods/KIND.py` with one function:
+
+    def objective(
+        network: Classifier, images: Tensor, labels: Tensor, *, weight: Positive = 1.0
+    ) -> Objective:
+
+- `network(images)` gives logits `[N, classes]`, `network.maps(images)` the class activation
+  maps `[N, classes, h, w]`.
+- `images` `[N, C, H, W]` in [0, 1] and `labels` `[N]` are the clean images of one batch.
+- The keyword arguments are the options of the method in a config. Their types and defaults are
+  read from the source, and wrong options are refused before any job starts.
+
+The trainer owns the optimiser, the schedules and all random numbers. For each batch it calls
+`objective` with the network, for `loss`, and then with a `FoldedNetwork` and without gradients of
+the weights, for `get_inner_loss()`. Compute what depends on the clean images alone in `objective`
+itself: the trainer calls the functions that it returns once per inner step.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,20 +27,24 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Objective:
-    """The loss of one batch as a scalar function of its perturbed images `[N, C, H, W]`.
+    """The losses of one batch, as functions of its perturbed images x' `[N, C, H, W]`.
 
-    Training minimises `loss` at the images that maximise `inner` (the same function unless given), found from a
-    `start` of uniform noise in the ball or of 0.001 times normal noise. A method that sees no perturbed images says
-    so with `attacked`, and none are made. `apart`: the gradient of `inner` for an image does not depend on the others,
-    but for a factor common to all, so that parts of a batch may be perturbed side by side.
+    Training minimises `loss(x')` over the weights of the network, at the x' in the l-inf ball
+    around the clean images that maximises the inner loss (paper eq (9)). Both are scalars.
     """
 
     loss: Callable[[Tensor], Tensor]
-    inner: Callable[[Tensor], Tensor] | None = None
-    attacked: bool = True
-    start: Literal["uniform", "gaussian"] = "uniform"
-    apart: bool = False
+    # None means `loss`.
+    inner_loss: Callable[[Tensor], Tensor] | None = None
+    # Whether the loss depends on x'. If not, the trainer makes no x' and passes the clean images.
+    uses_adversarial: bool = True
+    # Where the inner maximisation starts: at the clean images plus uniform noise in [-eps, eps],
+    # or plus 0.001 times normal noise (C.3 T8).
+    init: Literal["uniform", "gaussian"] = "uniform"
+    # Whether the gradient of the inner loss for one image does not depend on the other images,
+    # except for a factor common to all. Parts of a batch may then be perturbed in parallel.
+    separable: bool = False
 
-    def maximised(self) -> Callable[[Tensor], Tensor]:
-        """What the inner maximisation ascends."""
-        return self.inner or self.loss
+    def get_inner_loss(self) -> Callable[[Tensor], Tensor]:
+        """Return the function that the inner maximisation maximises."""
+        return self.inner_loss or self.loss

@@ -1,7 +1,8 @@
-"""What the paper printed (`published.csv`, `published_table1.csv`), and how it names and orders things.
+"""The numbers that the paper prints, and its names and their order.
 
-The rows of Tables A1 and A2 for CIFAR-10 Small carry each other's labels (protocol C.6-1). `relabelled.csv`
-says which row belongs to which method; it is the only place that does.
+`published.csv` has Tables 2 to 5 and A1 to A5, `published_table1.csv` has Table 1.
+The rows of Tables A1 and A2 for CIFAR-10 Small have exchanged labels (C.6-1). `relabelled.csv` says
+which method each of these rows belongs to; nothing else does.
 """
 
 import csv
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from irpipe.errors import IrpipeError
 
-PGD_TABLES = ("3", "4", "A1", "A2", "A3")  # accuracy under PGD
+PGD_TABLES = ("3", "4", "A1", "A2", "A3")  # their numbers are accuracies under PGD
 
 METHODS = {
     "normal": "Normal",
@@ -30,19 +31,31 @@ DATASETS = {
     "digits": "Digits",
 }
 MODELS = {"small": "Small", "pool": "Pool", "wresnet": "WResnet"}
-INTERPRETERS = {"cam": "CAM", "gradcam": "GradCAM", "gradcampp": "GradCAM++", "ig": "IG", "repr": "Repr"}
+INTERPRETERS = {
+    "cam": "CAM",
+    "gradcam": "GradCAM",
+    "gradcampp": "GradCAM++",
+    "ig": "IG",
+    "repr": "Repr",
+}
 NORMS = {"l1": "\N{SCRIPT SMALL L}1", "l2": "\N{SCRIPT SMALL L}2"}
 CLASS_SETS = {"one": "1-class", "two": "2-class", "all": "all-class"}
 
 
-def place(names: dict[str, str], name: str) -> tuple[int, str]:
-    """Sort key: the order of `names` (METHODS, DATASETS or MODELS), unknown names behind them by alphabet."""
+def order_of(names: dict[str, str], name: str) -> tuple[int, str]:
+    """Sort key of `name`: its position in `names`; unknown names come last, by alphabet.
+
+    `names` is METHODS, DATASETS or MODELS.
+    """
     known = list(names)
     return (known.index(name) if name in names else len(known), name)
 
 
-class Cell(NamedTuple):
-    """What a published number is of; `eps` is an l-infinity radius in [0, 1]."""
+class PublishedKey(NamedTuple):
+    """Names one published number.
+
+    `eps` is an l-inf bound in [0, 1]. `steps` and `eps` are None where the table has none.
+    """
 
     dataset: str
     model: str
@@ -52,75 +65,94 @@ class Cell(NamedTuple):
     eps: float | None
 
 
-class Printed(NamedTuple):
-    """A published number, and the method that the paper prints it under."""
+class PublishedValue(NamedTuple):
+    """A published number and the method under whose label the paper prints it."""
 
     value: float
-    label: str
+    published_as: str
 
 
-class Measure(NamedTuple):
-    """What a cell of Table 1 is of; norm and classes are keys of NORMS and CLASS_SETS."""
+class Table1Key(NamedTuple):
+    """Names one cell of Table 1; `norm` is a key of NORMS, `class_set` one of CLASS_SETS."""
 
     dataset: str
     model: str
     method: str
     interpreter: str
     norm: str
-    classes: str
+    class_set: str
 
 
-class Resistance(NamedTuple):
-    """A cell of Table 1: how hard a discrepancy is to sneak past."""
+class Table1Value(NamedTuple):
+    """A cell of Table 1: normalised discrepancy score (NDS) and normalised slope (NSL), C.5-7."""
 
     nds: float
     nsl: float
 
 
-def _rows(name: str) -> list[dict[str, str]]:
-    with (Path(__file__).parent / name).open(newline="") as file:
+def _read_rows(name: str) -> list[dict[str, str]]:
+    with (Path(__file__).parent / name).open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def _fraction(text: str) -> float | None:
+def _parse_fraction(text: str) -> float | None:
+    """Read `0.1` or `8/255`; an empty text is None."""
+    if not text:
+        return None
     numerator, _, denominator = text.partition("/")
-    return float(numerator) / float(denominator or 1) if text else None
+    return float(numerator) / float(denominator or 1)
 
 
 @functools.cache
-def values(table: str) -> dict[Cell, Printed]:
-    """All numbers of a published table ("2" to "5", "A1" to "A5"), under corrected labels (protocol C.6-1).
+def published_table(table: str) -> dict[PublishedKey, PublishedValue]:
+    """All numbers of a published table ("2" to "5", "A1" to "A5"), under corrected labels (C.6-1).
 
     Raises IrpipeError for any other table.
     """
-    moved = {
-        (row["dataset"], row["model"], row["printed"]): row["correct"]
-        for row in _rows("relabelled.csv")
+    corrected_methods = {
+        (row["dataset"], row["model"], row["published_as"]): row["method"]
+        for row in _read_rows("relabelled.csv")
         if row["table"] == table
     }
-    found = {}
-    everything = _rows("published.csv")
-    for row in everything:
-        if row["table"] == table:
-            dataset, model, label = row["dataset"], row["model"], row["method"]
-            method = moved.get((dataset, model, label), label)
-            steps = int(row["steps"]) if row["steps"] else None
-            cell = Cell(dataset, model, method, row["attack"], steps, _fraction(row["epsilon"]))
-            found[cell] = Printed(float(row["value"]), label)
-    if not found:
-        known = ", ".join(sorted({row["table"] for row in everything}))
+    all_rows = _read_rows("published.csv")
+    values = {}
+    for row in all_rows:
+        if row["table"] != table:
+            continue
+        dataset, model, published_as = row["dataset"], row["model"], row["method"]
+        key = PublishedKey(
+            dataset=dataset,
+            model=model,
+            method=corrected_methods.get((dataset, model, published_as), published_as),
+            attack=row["attack"],
+            steps=int(row["steps"]) if row["steps"] else None,
+            eps=_parse_fraction(row["epsilon"]),
+        )
+        values[key] = PublishedValue(float(row["value"]), published_as)
+    if not values:
+        known = ", ".join(sorted({row["table"] for row in all_rows}))
         raise IrpipeError(f"published.csv: no table {table!r}; have: {known}")
-    return found
+    return values
 
 
 @functools.cache
-def resistances() -> dict[Measure, Resistance]:
-    """Table 1. The paper does not name its networks; these are what its numbers come from (protocol C.5 I9)."""
+def published_table1() -> dict[Table1Key, Table1Value]:
+    """All numbers of Table 1.
+
+    The paper does not name the networks of Table 1. The keys name those that its numbers seem to
+    come from (C.5 I9).
+    """
     models = {"mnist": "small", "cifar10": "small", "restricted_imagenet": "wresnet"}
-    classes = {"1": "one", "2": "two", "all": "all"}
-    found = {}
-    for row in _rows("published_table1.csv"):
-        network = (row["dataset"], models[row["dataset"]], "normal")
-        measure = Measure(*network, row["interpreter"], row["norm"], classes[row["classes"]])
-        found[measure] = Resistance(float(row["nds"]), float(row["nsl"]))
-    return found
+    class_sets = {"1": "one", "2": "two", "all": "all"}
+    values = {}
+    for row in _read_rows("published_table1.csv"):
+        key = Table1Key(
+            dataset=row["dataset"],
+            model=models[row["dataset"]],
+            method="normal",
+            interpreter=row["interpreter"],
+            norm=row["norm"],
+            class_set=class_sets[row["classes"]],
+        )
+        values[key] = Table1Value(float(row["nds"]), float(row["nsl"]))
+    return values

@@ -1,0 +1,1 @@
+"""Gradient ascent, which the attacks and the inner maximisation of training share."""

@@ -1,0 +1,296 @@
+"""The two binary searches of ISA: the smallest eps that succeeds, then the largest gamma (C.5)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.attacks import AttackBatch
+from irpipe.attacks._margin_loss import margin_loss
+from irpipe.interpretability.discrepancy import DiscrepancyMeasure, distance
+from irpipe.interpretability.interpreters import interpret
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.network import Network
+from irpipe.option_types import IgRule, Interpreter, InterpreterVariant
+from irpipe.runtime.progress import progress
+
+INITIAL_EPS = 0.05  # C.5-4: the first eps that the search tries
+INITIAL_GAMMA = 5e-5  # C.5-5: the first gamma that the search tries
+MAX_SEARCH_STEPS = 30  # of a search to a tolerance
+GRADIENT_MEMORY_BYTES = 2**29  # memory that the gradient of one chunk may need
+
+# Maps images `[M, C, H, W]`, float32, to one loss per image, `[M]`.
+Loss = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class MapInterpreter:
+    """An interpreter with its options (`interpretability.interpreters.interpret`)."""
+
+    kind: Interpreter
+    variant: InterpreterVariant
+    ig_steps: int
+    ig_rule: IgRule
+
+    def maps(self, network: Network | FoldedNetwork, images: Tensor, classes: Tensor) -> Tensor:
+        """Maps `[M, K, ...]` of images in any precision for the `classes` `[M, K]`."""
+        return interpret(
+            network,
+            images.float(),
+            self.kind,
+            classes,
+            variant=self.variant,
+            ig_steps=self.ig_steps,
+            ig_rule=self.ig_rule,
+        )
+
+    def logits_and_maps(
+        self, folded: FoldedNetwork, images: Tensor, classes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits `[M, C]` and maps `[M, K, ...]`, from one forward pass where that is possible."""
+        if (self.kind, self.variant) != ("cam", "released"):
+            return folded(images), self.maps(folded, images, classes)
+        # A logit is the mean of its class's CAM without the factor 1/u (C.3 T1).
+        all_maps = folded.maps(images)
+        logits = all_maps.mean(dim=(2, 3))
+        return logits, torch.take_along_dim(all_maps, classes[:, :, None, None], dim=1)
+
+    def discrepancy(
+        self, maps: Tensor, clean_maps: Tensor, norm: str, squared_l2: bool = True
+    ) -> Tensor:
+        """Discrepancy of paper eq (3), `[M]`.
+
+        C.5-2: it is the mean over the classes, but the sum over the channels of `repr`.
+        """
+        per_map = distance(maps, clean_maps, norm, squared_l2)
+        return per_map.sum(dim=1) if self.kind == "repr" else per_map.mean(dim=1)
+
+
+@dataclass(frozen=True)
+class IsaSearch:
+    """The two searches, for all images of a batch at once.
+
+    Both work on rows `[M]`: indices of images in the batch. An image has a row for each eps.
+    """
+
+    batch: AttackBatch
+    target: Tensor  # target classes, [N]
+    interpreter: MapInterpreter
+    # descend(images, eps, loss) returns the adversarial images of one attack.
+    descend: Callable[[Tensor, Tensor, Loss], Tensor]
+    kappa: float
+    binary_search_steps: int
+    search_rtol: float | None
+    squared_l2: bool
+
+    def find_eps_min(self) -> tuple[Tensor, Tensor]:
+        """Find eps*, `[N]`, the smallest eps at which the plain attack succeeds (C.5-4).
+
+        Also returns the plain attack's images at eps*, `[N, C, H, W]`. Where the attack never
+        succeeds, eps* is 1.
+        """
+        rows = torch.arange(len(self.target), device=self.target.device)
+        probe = self._pgd_loss(rows[:1])
+        eps_min, images = self._map_chunks("smallest eps", self._eps_min_of_rows, probe, rows)
+        return eps_min, images
+
+    def find_gamma(self, eps: Tensor, measure: DiscrepancyMeasure) -> tuple[Tensor, Tensor, Tensor]:
+        """Find the largest gamma, `[P, N]`, at which ISA succeeds within `eps` `[P, N]` (C.5-5).
+
+        Returns ISA's images with it, `[P, N, C, H, W]`, gamma, and whether the search was
+        capped, `[P, N]`: no gamma that it tried was too large (C.5 I1).
+        """
+        n_images = eps.shape[1]
+        rows = torch.arange(n_images, device=eps.device).repeat(len(eps))
+        probe = self._isa_loss(rows[:1], measure)(eps.new_zeros(1))
+        search = partial(self._gamma_of_rows, measure)
+        parts = self._map_chunks(" ".join(measure), search, probe, rows, eps.flatten())
+        images, gamma, is_capped = (part.view(*eps.shape, *part.shape[1:]) for part in parts)
+        return images, gamma, is_capped
+
+    def _eps_min_of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        start = self._start(rows)
+        loss = self._pgd_loss(rows)
+
+        def fails(eps: Tensor) -> Tensor:
+            return ~self._is_successful(self.descend(start, eps, loss), rows)
+
+        first = torch.full(rows.shape, INITIAL_EPS, dtype=torch.float64, device=rows.device)
+        _, eps_min = binary_search(fails, first, 1, self.binary_search_steps)
+        return eps_min, self.descend(start, eps_min, loss)
+
+    def _gamma_of_rows(
+        self, measure: DiscrepancyMeasure, rows: Tensor, eps: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        start = self._start(rows)
+        loss = self._isa_loss(rows, measure)
+        upper = 1.0 if self.search_rtol is None else math.inf
+
+        def run(gamma: Tensor) -> Tensor:
+            return self.descend(start, eps, loss(gamma))
+
+        def succeeds(gamma: Tensor) -> Tensor:
+            return self._is_successful(run(gamma), rows)
+
+        first = torch.full_like(eps, INITIAL_GAMMA)
+        gamma, too_large = binary_search(
+            succeeds, first, upper, self.binary_search_steps, self.search_rtol
+        )
+        return run(gamma), gamma, too_large == upper
+
+    def _start(self, rows: Tensor) -> Tensor:
+        """Clean images of the rows in float64, as the released code's iterates are (C.2)."""
+        return self.batch.images[rows].double()
+
+    def _is_successful(self, adversarial: Tensor, rows: Tensor) -> Tensor:
+        with torch.no_grad():
+            logits = self.batch.folded(adversarial.float())
+            return margin_loss(logits, self.target[rows]) < 0  # the target class wins
+
+    def _pgd_loss(self, rows: Tensor) -> Loss:
+        """The loss of C.5-2 with gamma = 0: the margin loss."""
+        return lambda images: margin_loss(self.batch.folded(images), self.target[rows], self.kappa)
+
+    def _isa_loss(self, rows: Tensor, measure: DiscrepancyMeasure) -> Callable[[Tensor], Loss]:
+        """The loss of C.5-2, as a function of gamma `[M]`.
+
+            max(max_{j != t'} f_j(x') - f_t'(x'), -kappa) + gamma * D(x, x')
+
+        gamma is 1/lambda of paper eq (6), t' is the target class and D the discrepancy.
+        """
+        target = self.target[rows]
+        n_classes = len(self.batch.network.head)
+        labels = self.batch.labels[rows]
+        classes = counted_classes(measure.class_set, labels, target, n_classes)
+
+        def logits_and_maps(images: Tensor) -> tuple[Tensor, Tensor]:
+            return self.interpreter.logits_and_maps(self.batch.folded, images, classes)
+
+        with torch.no_grad():
+            # These rows together, so that D is exactly 0 at the first step: a batch of another
+            # size would round in another way.
+            _, clean_maps = logits_and_maps(self._start(rows).float())
+
+        def loss(images: Tensor, gamma: Tensor) -> Tensor:
+            logits, maps = logits_and_maps(images)
+            discrepancy = self.interpreter.discrepancy(
+                maps, clean_maps, measure.norm, self.squared_l2
+            )
+            return margin_loss(logits, target, self.kappa) + gamma.float() * discrepancy
+
+        return lambda gamma: partial(loss, gamma=gamma)
+
+    def _map_chunks(
+        self, label: str, search: Callable[..., tuple[Tensor, ...]], probe: Loss, *columns: Tensor
+    ) -> list[Tensor]:
+        """Apply `search` to chunks of the `columns` `[M]` and join its results.
+
+        A chunk has as many rows as memory allows. `probe` is the loss of the first row.
+        """
+        first_image = self._start(columns[0][:1]).float()
+        chunk_size = max(1, GRADIENT_MEMORY_BYTES // _gradient_bytes(probe, first_image))
+        starts = range(0, len(columns[0]), chunk_size)
+        # Without a label, nobody wants to see progress.
+        full_label = self.batch.progress_label and f"{self.batch.progress_label}, {label}"
+        results = []
+        with progress(full_label, len(starts)) as advance:
+            for start in starts:
+                chunk = [column[start : start + chunk_size] for column in columns]
+                results.append(search(*chunk))
+                advance()
+        return [torch.cat(parts) for parts in zip(*results, strict=True)]
+
+
+def _gradient_bytes(loss: Loss, image: Tensor) -> int:
+    """Bytes that autograd stores for the gradient of `loss` at one image `[1, C, H, W]`."""
+    total = 0
+
+    def add(tensor: Tensor) -> Tensor:
+        nonlocal total
+        total += tensor.nbytes
+        return tensor
+
+    with saved_tensors_hooks(add, lambda tensor: tensor):
+        loss(image.requires_grad_())
+    return total
+
+
+def binary_search(
+    is_below: Callable[[Tensor], Tensor],
+    first: Tensor,
+    upper: float,
+    steps: int,
+    rtol: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Bracket the largest value for which `is_below` holds: `(low, high)`, each `[M]`.
+
+    `is_below(values)` `[M]` is true up to some value in (0, `upper`) and false beyond it.
+
+    Each step tries one value, beginning with `first`:
+    - true: the value becomes `low`; try twice the value, or the middle if that is less;
+    - false: the value becomes `high`; try the middle.
+
+    Used for eps* (C.5-4) and for gamma = 1 / lambda of paper eq (6) (C.5-5). With `rtol`, the
+    search goes on until high - low <= rtol * high (C.5 I1), and `steps` does not count.
+    """
+    value = first
+    low = torch.zeros_like(first)
+    high = torch.full_like(first, upper)
+    for _ in range(steps if rtol is None else MAX_SEARCH_STEPS):
+        is_open = torch.ones_like(low, dtype=torch.bool)
+        if rtol is not None:
+            is_open = high.isinf() | (high - low > rtol * high)
+            if not is_open.any():
+                break
+        below = is_below(value)
+        low = torch.where(is_open & below, value, low)
+        high = torch.where(is_open & ~below, value, high)
+        middle = (low + high) / 2
+        value = torch.where(below, torch.minimum(2 * value, middle), middle)
+    return low, high
+
+
+def counted_classes(class_set: str, labels: Tensor, target: Tensor, n_classes: int) -> Tensor:
+    """Classes of a class set, `[M, K]`: the true class; it and the target class; all classes.
+
+    Paper eq (3) and (4). `labels` and `target` are `[M]`.
+    """
+    if class_set == "all":
+        return torch.arange(n_classes, device=labels.device).expand(len(labels), -1)
+    return torch.stack([labels] if class_set == "one" else [labels, target], dim=1)
+
+
+def projected_descent(
+    images: Tensor,
+    eps: Tensor,
+    loss: Loss,
+    *,
+    steps: int,
+    rel_step_size: float,
+    grad_scale: float | None,
+) -> Tensor:
+    """The images `[M, C, H, W]` after `steps` steps that lower the loss, within `eps` `[M]`.
+
+    With g the gradient of each image's loss, a step is
+
+        x' <- x' - rel_step_size * eps * clip(grad_scale * g, -1, 1),
+
+    clipped to the l-inf ball of eps and to [0, 1] (C.5-3). A `grad_scale` of None means the
+    sign of g (C.5 I7).
+    """
+    bound = eps[:, None, None, None]
+    lower = (images - bound).clamp(min=0)
+    upper = (images + bound).clamp(max=1)
+
+    def update(point: Tensor, gradient: Tensor) -> Tensor:
+        direction = gradient.sign() if grad_scale is None else (grad_scale * gradient).clamp(-1, 1)
+        return torch.clamp(point + rel_step_size * bound * direction, lower, upper)
+
+    # Descent on the loss is ascent on its negative.
+    *_, last = gradient_ascent(images, lambda point: -loss(point).sum(), update, steps)
+    return last

@@ -1,0 +1,226 @@
+"""What the unforeseen attacks of Table 5 share: targets, draws, the loop (C.6-3, U.0).
+
+docs/unforeseen_attacks.md specifies the attacks (U.0 to U.5) and lists the faults of the released
+code. Each attack changes a variable of its own, which a `Parametrisation` turns into images. Here
+images are float32 in 0..255, as in the released code.
+
+Source: D. Kang et al., "Testing robustness against unforeseen adversaries" (2019), whose code
+advex-uar the released code adapts.
+"""
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.random import RandomState
+from torch import Tensor
+from torch.nn import functional as F
+
+from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._margin_loss import image_margin_loss
+from irpipe.attacks._targets import random_targets
+from irpipe.option_types import AttackVariant, Iterate, StepRule
+
+T = TypeVar("T")
+# (number of steps taken before, variable, direction that raises the objective) -> new variable
+Step = Callable[[int, Tensor, Tensor], Tensor]
+
+ADVEX_UAR_STEP = 0.002236  # in units of the variable; advex-uar chose it for a range of [0, 1]
+
+
+class Parametrisation(NamedTuple):
+    """The variable that an attack changes at one eps, and what the attack does with it.
+
+    The variable is float32, `[N, ...]`: one row per image of the batch.
+    """
+
+    init: Tensor
+    # Turns the variable into images `[N, C, H, W]` in 0..255.
+    render: Callable[[Tensor], Tensor]
+    step: Step
+    # Turns the final variable into extra arrays, each `[N]`.
+    extras: Callable[[Tensor], Mapping[str, Tensor]]
+    # Turns `init` into the point at which the first gradient is taken.
+    first_gradient_at: Callable[[Tensor], Tensor] = torch.clone
+
+
+@dataclass(frozen=True)
+class UnforeseenAttack:
+    """An attack on one batch: the options that all kinds share, their random draws, the loop.
+
+    `n_images` and `batch_size` describe the complete sample, of which `batch` is a part.
+    `init_seed` seeds what the released code drew from torch's generator, which it never seeded.
+    """
+
+    batch: AttackBatch
+    variant: AttackVariant
+    steps: int
+    targeted: bool
+    iterate: Iterate
+    init_seed: int
+    n_images: int
+    batch_size: int
+
+    @property
+    def as_released(self) -> bool:
+        """Whether the faults of the released code are switched on."""
+        return self.variant == "released"
+
+    @property
+    def pixels(self) -> Tensor:
+        """The clean images in 0..255, `[N, C, H, W]`, float32."""
+        return (self.batch.images * 255).float()
+
+    def step_size(self, rule: StepRule, eps: float) -> float:
+        """Step of Gabor, Snow and Fog, in units of their variable."""
+        if rule == "advex_uar":
+            return ADVEX_UAR_STEP
+        # Released fault (U.0): the step grows with eps, although the variable's range does not.
+        return eps / math.sqrt(self.steps)
+
+    def draw_targets(self) -> tuple[Tensor, RandomState]:
+        """Draw a wrong class for each image, `[N]`; return also the generator after that draw.
+
+        The targets of the complete sample are drawn at once (U.0).
+        """
+        rng = copy.deepcopy(self.batch.rng)
+        return random_targets(self.batch, rng, self.n_images, self.batch.offset), rng
+
+    def draw_for_batch(self, draw: Callable[[RandomState, int], T]) -> T:
+        """Return `draw(rng, N)` for this batch, as numpy's global generator gave it.
+
+        The draws of the targets and of all earlier batches come before it (U.0).
+        """
+        _, rng = self.draw_targets()
+        for _ in range(self.batch.offset // self.batch_size):
+            draw(rng, self.batch_size)
+        return draw(rng, len(self.batch.labels))
+
+    def draw_per_image(self, draw: Callable[[RandomState], T]) -> list[T]:
+        """Return `draw(rng)` for each image, with a generator that no other image uses."""
+        return [draw(RandomState([self.init_seed, int(index)])) for index in self.batch.indices]
+
+    def as_tensor(self, arrays: Iterable[np.ndarray]) -> Tensor:
+        """Stack arrays, one per image, to a float32 tensor on the device of the images."""
+        return torch.from_numpy(np.stack(list(arrays))).float().to(self.batch.images.device)
+
+    def run(self, parametrisations: Sequence[Parametrisation]) -> AttackOutput:
+        """Attack with each parametrisation, one per eps.
+
+        The extras `[E, N]` are those of the parametrisation, `target` for targeted attacks, and
+        `nan`: the released code's iterate is NaN from some step on. Such an image keeps its last
+        finite iterate here.
+        """
+        images, extras = [], []
+        for parametrisation in parametrisations:
+            variable, rendered, is_nan = self._optimise(parametrisation)
+            images.append((rendered / 255).clamp_(0, 1).to(self.batch.images.dtype))
+            arrays = {"nan": is_nan, **parametrisation.extras(variable)}
+            if self.targeted:
+                arrays["target"], _ = self.draw_targets()
+            extras.append(arrays)
+        # The images are in no l-inf ball, so the evaluator has no distance to check.
+        max_distance = torch.full(
+            (len(parametrisations), len(self.batch.images)),
+            math.inf,
+            device=self.batch.images.device,
+        )
+        stacked = {name: torch.stack([arrays[name] for arrays in extras]) for name in extras[0]}
+        return AttackOutput(self.steps, torch.stack(images), max_distance, stacked)
+
+    def _optimise(self, parametrisation: Parametrisation) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the chosen variable, its images in 0..255, and `nan` `[N]` as `run` has it."""
+        classes = self.draw_targets()[0] if self.targeted else self.batch.labels
+        # The attack lowers the loss of the target class, or raises that of the true class.
+        sign = -1 if self.targeted else 1
+        # U.0: the released loss is the mean over the batch; in `fixed`, each image has its own.
+        weight = sign / (len(classes) if self.as_released else 1)
+        steps_taken = 0
+        is_nan = torch.zeros_like(classes, dtype=torch.bool)
+
+        def objective(variable: Tensor) -> Tensor:
+            if steps_taken == 0:
+                variable = parametrisation.first_gradient_at(variable)
+            logits = self.batch.folded(parametrisation.render(variable) / 255)
+            return weight * F.cross_entropy(logits, classes, reduction="sum")
+
+        def update(variable: Tensor, direction: Tensor) -> Tensor:
+            nonlocal steps_taken
+            new = parametrisation.step(steps_taken, variable, direction)
+            steps_taken += 1
+            is_lost = ~new.flatten(1).isfinite().all(dim=1)
+            is_nan.logical_or_(is_lost)
+            return torch.where(_broadcast_to(is_lost, new), variable, new)
+
+        iterates = gradient_ascent(
+            parametrisation.init, objective, update, self.steps, self.batch.progress_label
+        )
+        choose = self._worst if self.iterate == "worst" else _last
+        variable, images = choose(parametrisation, iterates)
+        return variable, images, is_nan
+
+    def _worst(
+        self, parametrisation: Parametrisation, iterates: Iterable[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """Each image's variable of largest margin loss, and the images in 0..255.
+
+        The images are those whose loss was computed: to render the chosen rows again would put
+        them into another batch, and the released fog depends on that.
+        """
+        worst_variable, worst_images = parametrisation.init, self.pixels
+        largest = torch.full_like(self.batch.labels, -math.inf, dtype=torch.float32)
+        for variable in iterates:
+            with torch.no_grad():
+                images = parametrisation.render(variable)
+            loss = image_margin_loss(self.batch.folded, images / 255, self.batch.labels)
+            is_worse = loss > largest
+            largest = torch.maximum(loss, largest)
+            worst_variable = torch.where(
+                _broadcast_to(is_worse, variable), variable, worst_variable
+            )
+            worst_images = torch.where(_broadcast_to(is_worse, images), images, worst_images)
+        return worst_variable, worst_images
+
+
+def _last(parametrisation: Parametrisation, iterates: Iterable[Tensor]) -> tuple[Tensor, Tensor]:
+    """The last variable and its images in 0..255."""
+    variable = deque(iterates, maxlen=1).pop()
+    with torch.no_grad():
+        return variable, parametrisation.render(variable)
+
+
+def share_of(is_marked: Tensor, is_counted: Tensor) -> Tensor:
+    """Share of the counted entries that are marked, `[N]`; 0 if none is counted.
+
+    Both are boolean, `[N, ...]`, one row per image.
+    """
+    n_marked = (is_marked & is_counted).flatten(1).sum(dim=1)
+    return n_marked / is_counted.flatten(1).sum(dim=1).clamp(min=1)
+
+
+def _broadcast_to(flags: Tensor, like: Tensor) -> Tensor:
+    """View flags `[N]` so that they broadcast against `like` `[N, ...]`."""
+    return flags.view(-1, *[1] * (like.dim() - 1))
+
+
+def saved_examples(
+    batch: AttackBatch, adversarial: Tensor, *, save_examples: int
+) -> dict[str, Tensor]:
+    """Images to store for figures, in bytes: the first `save_examples` of the sample.
+
+    `adversarial_uint8` and `clean_uint8` are `[E, K, C, H, W]`, with K of this batch.
+    """
+    adversarial = adversarial[:, : max(0, save_examples - batch.offset)]
+    clean = batch.images[: adversarial.shape[1]].expand_as(adversarial)
+    return {"adversarial_uint8": _as_bytes(adversarial), "clean_uint8": _as_bytes(clean)}
+
+
+def _as_bytes(images: Tensor) -> Tensor:
+    """Images in [0, 1], rounded to 0..255."""
+    return (images * 255).round().to(torch.uint8)

@@ -1,0 +1,139 @@
+"""A stronger PGD: margin loss, random starts, decaying steps, worst iterate (C.4 P7)."""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
+from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
+from irpipe.option_types import Count, EpsList, Iterate, StepCounts
+from irpipe.runtime.progress import progress
+from irpipe.runtime.threads import map_row_chunks
+
+PROTOCOL = ("C.4 P7",)
+
+
+def attack(
+    batch: AttackBatch,
+    *,
+    eps: EpsList,
+    steps: StepCounts = [1, 10, 100],  # noqa: B006
+    # Number of random starts, the first one included.
+    restarts: Count = 3,
+    # What the steps maximise.
+    loss: Literal["margin", "cross_entropy"] = "margin",
+    # Which iterate of a start counts: the last one or that of largest margin loss.
+    iterate: Iterate = "worst",
+) -> Iterator[AttackOutput]:
+    """Yield each image's iterate of largest margin loss over all starts, at each step count.
+
+    The images are `[E, N, C, H, W]`. Each step count n is an attack of its own: from a uniform
+    start in the ball, step k = 0, ..., n - 1 has the size eps * (1 - k / n). A later start
+    attacks only the images that are still classified correctly.
+
+    Extras, `[E, N]`:
+    - `last_is_correct`: the last iterate of the first start is classified correctly.
+    - `grad_linf`: largest absolute entry of the gradient of the image's cross-entropy at the
+      clean image; NaN if an entry is.
+    """
+    images = batch.images
+    shape = (len(eps), *images.shape)
+    # One row per eps and image: [E * N, ...].
+    row_eps = torch.tensor(eps, dtype=images.dtype, device=images.device)
+    row_eps = row_eps.repeat_interleave(len(images)).view(-1, 1, 1, 1)
+    clean = images.expand(shape).flatten(0, 1)
+    labels = batch.labels.repeat(len(eps))
+    grad_linf = _gradient_linf(batch).expand(shape[:2])
+    counts = sorted(set(steps))
+    with progress(batch.progress_label, len(counts) * restarts) as advance:
+        for count in counts:
+            run = partial(_margin_pgd, batch, count, loss, iterate)
+            worst = clean.clone()
+            margin = torch.full_like(labels, -math.inf, dtype=torch.float32)
+            for restart in range(restarts):
+                start = _random_start(batch, clean, row_eps)
+                rows = torch.nonzero(margin <= 0)[:, 0]
+                if len(rows):  # The draw is made also if no image is left.
+                    point, point_margin, is_correct = map_row_chunks(
+                        run, start[rows], clean[rows], row_eps[rows], labels[rows]
+                    )
+                    new = _worse(worst[rows], margin[rows], point, point_margin)
+                    worst[rows], margin[rows] = new
+                if restart == 0:
+                    last_is_correct = is_correct.view(shape[:2])
+                advance()
+            extras = {"last_is_correct": last_is_correct, "grad_linf": grad_linf}
+            yield AttackOutput(count, worst.view(shape), extras=extras)
+
+
+def _random_start(batch: AttackBatch, clean: Tensor, eps: Tensor) -> Tensor:
+    """Draw points of the balls around the rows `clean`; one draw per image serves all eps."""
+    noise = random_perturbation(batch.rng, "uniform", 1.0, batch.images).to(clean.dtype)
+    n_eps = len(clean) // len(batch.images)
+    return (clean + eps * noise.repeat(n_eps, 1, 1, 1)).clamp(0, 1)
+
+
+def _margin_pgd(
+    batch: AttackBatch,
+    n_steps: int,
+    loss: str,
+    iterate: Iterate,
+    start: Tensor,
+    clean: Tensor,
+    eps: Tensor,
+    labels: Tensor,
+) -> list[Tensor]:
+    """Take `n_steps` steps from `start` `[m, C, H, W]`.
+
+    Return the iterate that counts, its margin loss `[m]`, and whether the last iterate is
+    classified correctly `[m]`.
+    """
+    step_sizes = iter([eps * (1 - step / n_steps) for step in range(n_steps)])
+    # The pass that gives an iterate's gradient also gives its margin loss.
+    margins: list[Tensor] = []
+
+    def objective(points: Tensor) -> Tensor:
+        logits = batch.folded(points)
+        margin = margin_loss(logits, labels)
+        margins.append(nan_to_inf(margin.detach()))
+        if loss == "margin":
+            return margin.sum()
+        return F.cross_entropy(logits, labels, reduction="sum")
+
+    def update(point: Tensor, gradient: Tensor) -> Tensor:
+        return linf_sign_update(clean, eps, next(step_sizes))(point, gradient)
+
+    worst = start
+    worst_margin = torch.full_like(labels, -math.inf, dtype=torch.float32)
+    previous = None
+    for point in gradient_ascent(start, objective, update, n_steps):
+        if previous is not None and iterate == "worst":
+            worst, worst_margin = _worse(worst, worst_margin, previous, margins[-1])
+        previous = point
+    last_margin = image_margin_loss(batch.folded, point, labels)
+    worst, worst_margin = _worse(worst, worst_margin, point, last_margin)
+    return [worst, worst_margin, last_margin <= 0]
+
+
+def _worse(
+    images: Tensor, margin: Tensor, new_images: Tensor, new_margin: Tensor
+) -> tuple[Tensor, Tensor]:
+    """For each image the version of larger margin loss, `[m, C, H, W]`, and that loss, `[m]`."""
+    is_worse = new_margin > margin
+    worse_images = torch.where(is_worse.view(-1, 1, 1, 1), new_images, images)
+    return worse_images, torch.where(is_worse, new_margin, margin)
+
+
+def _gradient_linf(batch: AttackBatch) -> Tensor:
+    """Largest absolute entry of the gradient of each image's own cross-entropy, `[N]`."""
+    with torch.enable_grad():
+        images = batch.images.to(torch.float32, copy=True).requires_grad_()
+        loss = F.cross_entropy(batch.folded(images), batch.labels, reduction="sum")
+    (gradient,) = torch.autograd.grad(loss, images)
+    return gradient.abs().flatten(1).amax(dim=1)

@@ -1,1 +1,0 @@
-"""What several attacks share; the folder above lists the attacks themselves."""

@@ -1,0 +1,43 @@
+"""`irpipe report`: make one table or figure from results."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+from irpipe import code_hash
+from irpipe.cli import _arguments
+from irpipe.results.job_costs import read_job_costs
+from irpipe.results.result import read_result
+from irpipe.results.training_log import read_training_log
+from irpipe.results.verify import CHECKSUM_SUFFIX, write_checksums
+
+# By suffix. Files with another suffix are results.
+READERS = {".csv": read_training_log, "": read_job_costs}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    _arguments.add_config(parser)
+    _arguments.add_code(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--table", metavar="NAME", help=_arguments.ENTRY)
+    which.add_argument("--figure", metavar="NAME", help=_arguments.ENTRY)
+    text = "results (.h5), training logs (.csv) or a folder of Snakemake's benchmark files"
+    parser.add_argument("results", nargs="+", type=Path, metavar="RESULT", help=text)
+    _arguments.add_output(parser, "FOLDER")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Make the table or figure and the checksums of its files."""
+    section = "tables" if args.table else "figures"
+    name, options = _arguments.read_entry(section, args.table or args.figure, args.config)
+    _arguments.require_code(code_hash.of_report(options["kind"]), args.code)
+    kind = importlib.import_module(f"irpipe.reports.{options['kind']}")
+    report: Callable[..., list[Path]] = kind.report
+    keywords = {key: value for key, value in options.items() if key != "kind"}
+    results = [READERS.get(path.suffix, read_result)(path) for path in args.results]
+    paths = report(results, args.output / f"{section.removesuffix('s')}_{name}", **keywords)
+    checksums = paths[0].with_suffix(CHECKSUM_SUFFIX)
+    write_checksums(checksums, paths)
+    print("\n".join(str(path) for path in (*paths, checksums)))

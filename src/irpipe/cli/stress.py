@@ -1,0 +1,204 @@
+"""`irpipe stress`: attack any network with several attacks and look for masked gradients."""
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from irpipe import code_hash, config
+from irpipe.cli import _arguments
+from irpipe.cli._accuracies import accuracies, print_left_out
+from irpipe.cli._failures import (
+    attack_failure,
+    is_ours,
+    machine_failure,
+    print_traceback,
+    require_packages,
+)
+from irpipe.errors import IrpipeError
+from irpipe.files import ensure_writable
+from irpipe.results.result import Result, write_result
+
+if TYPE_CHECKING:
+    import torch
+
+    from irpipe.networks.load import LoadedNetwork
+
+DEFAULT_ATTACKS = [
+    "pgd",
+    "margin_pgd",
+    "autoattack",
+    "square",
+    "aai_topk",
+    "aai_mass_center",
+    "aai_two_class",
+    "aai_targeted",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    _arguments.add_config(parser)
+    text = (
+        "NET.safetensors of irpipe, NET.pt2 of torch.export, or module:function; "
+        "the last two can run any code"
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
+    text = f"data set of its images; {_arguments.ENTRY}"
+    parser.add_argument("--dataset", metavar="NAME", help=text)
+    text = (
+        "attacks (default: %(default)s), from config/stress.yaml unless --config; "
+        "or NAME={kind: ..., ...}"
+    )
+    parser.add_argument("--attacks", nargs="+", default=DEFAULT_ATTACKS, metavar="NAME", help=text)
+    text = "number of test images (default: that of each attack)"
+    parser.add_argument("--images", type=int, metavar="N", help=text)
+    text = "name of the network in reports (default: that of its file or function)"
+    parser.add_argument("--name", help=text)
+    _arguments.add_data(parser)
+    _arguments.add_device(parser)
+    _arguments.add_output(parser, "FOLDER", "folder of the results, one file per attack")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Attack the network, write one result per attack, print accuracies and signs of masking.
+
+    An attack that fails does not stop the others. Raises IrpipeError at the end if one failed.
+    """
+    from irpipe.analysis.gradient_masking import masking_flags, summarise
+    from irpipe.runtime.device import select_device
+
+    attacks = _attacks(args)
+    for name, options in attacks:
+        require_packages(options["kind"])
+        ensure_writable(args.output / f"{name}.h5")
+    device = select_device(args.device)
+    network = _load_network(args, device)
+    results: list[Result] = []
+    failures: list[str] = []
+    for name, options in attacks:
+        if "interpreter" in options and not getattr(network.network, "has_maps", True):
+            print(
+                f"{name}: left out, because it attacks maps and this network has none: "
+                "it does not end in global average pooling and a linear layer"
+            )
+            continue
+        try:
+            results.append(_attack(args, device, network, name, options))
+        except Exception as error:
+            # Whatever an external network's code raises is the network's error.
+            is_external = network.metadata["run"] == "external"
+            is_known = isinstance(error, IrpipeError) or machine_failure(error)
+            if not is_external and not is_known and is_ours(error):
+                raise
+            if args.debug:
+                print_traceback(error)
+            print(f"{name}: failed")
+            failures.append(attack_failure(error, name, args.checkpoint))
+    flags = masking_flags([result for result in results if _has_train_eps(result)], "stress")
+    if flags:
+        print(summarise(flags))
+    if failures:
+        hint = "" if args.debug else " (--debug prints the traceback)"
+        raise IrpipeError("; ".join(failures) + hint)
+
+
+def _attack(
+    args: argparse.Namespace,
+    device: "torch.device",
+    network: "LoadedNetwork",
+    name: str,
+    options: dict[str, Any],
+) -> Result:
+    """Attack the network once, write the result and print its accuracies."""
+    from irpipe.datasets import data_root
+    from irpipe.evaluation import evaluate_network
+
+    current = code_hash.of_evaluation(network.metadata["data"]["kind"], options["kind"])
+    result = evaluate_network(network, name, options, data_root(args.data), device, current)
+    path = args.output / f"{name}.h5"
+    write_result(path, result)
+    print(f"{path}\n{_accuracy_and_tau(result)}")
+    print_left_out(result)
+    return result
+
+
+def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
+    """Name and resolved options of each attack; --images replaces their number of images."""
+    path = args.config or config.CONFIG_FOLDER / "stress.yaml"
+    attacks = [_arguments.read_entry("attacks", argument, path) for argument in args.attacks]
+    names = [name for name, _ in attacks]
+    for name in names:
+        if names.count(name) > 1:
+            raise IrpipeError(
+                f"--attacks: two attacks are called {name}, and the second result would replace "
+                "the first; give each a name of its own"
+            )
+    if args.images is None:
+        return attacks
+    changed = []
+    for name, options in attacks:
+        entry = options | {"images": args.images}
+        changed.append((name, config.resolve_named("attacks", entry, f"--images, {name}")))
+    return changed
+
+
+def _has_train_eps(result: Result) -> bool:
+    """Whether a result has the data set's eps. Signs of masking are looked for at that eps."""
+    eps = result.arrays.get("eps", np.empty(0))
+    return bool(np.isclose(eps, result.attrs["train_eps"]).any())
+
+
+def _load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
+    """Load a checkpoint of irpipe, a torch.export file, or what `module:function` returns."""
+    from irpipe.datasets import get_dataset
+    from irpipe.networks import external
+    from irpipe.networks.load import LoadedNetwork, load_for_attack
+
+    source = args.checkpoint
+    if source.endswith(".safetensors"):
+        if args.dataset or args.name:
+            raise IrpipeError(f"--dataset, --name: {source} has both itself; leave them out")
+        return load_for_attack(Path(source), device)
+    if ":" not in source and not source.endswith(".pt2"):
+        raise IrpipeError(
+            f"--checkpoint {source}: neither NET.safetensors nor NET.pt2 nor module:function"
+        )
+    if not args.dataset:
+        raise IrpipeError(f"--dataset: missing; {source} does not say what its images are")
+    name, data = _arguments.read_entry("datasets", args.dataset, args.config)
+    method = args.name or re.sub(r"\W", "_", Path(source.rpartition(":")[2]).stem)
+    config.check_name(method, "--name")
+    dataset = get_dataset(data["kind"])
+    n_classes = len(dataset.CLASS_NAMES)
+    network, sha256 = external.load_external(source, dataset.SHAPE, n_classes, device)
+    metadata = {
+        "dataset": name,
+        "data": data,
+        "model": "own",
+        "method": method,
+        "run": "external",
+        "source": source,
+    }
+    unfolded = external.UnfoldedNetwork(network, dataset.SHAPE)
+    return LoadedNetwork(network, unfolded, metadata, sha256)
+
+
+def _accuracy_and_tau(result: Result) -> str:
+    """A table of accuracy and, for attacks on maps, mean tau at each eps, after the most steps."""
+    from irpipe.results.rank_correlation import robust_tau
+
+    arrays = result.arrays
+    if "eps" not in arrays:
+        return accuracies(result)
+    accuracy = arrays["correct"][:, :, -1].mean(axis=0)
+    lines = {
+        "eps": [f"{eps:7.4f}" for eps in arrays["eps"]],
+        "accuracy": [f"{value:7.3f}" for value in accuracy],
+    }
+    if "kendall_tau" in arrays:
+        tau = robust_tau(arrays)[:, :, -1].mean(axis=0)
+        lines["tau"] = [f"{value:7.3f}" for value in tau]
+    return "\n".join(f"  {heading:9}" + "".join(row) for heading, row in lines.items())

@@ -1,0 +1,130 @@
+"""The grammar of everything that has a name: `{kind: <file name>, ...options}`.
+
+The kind is a file in `datasets/`, `methods/`, `attacks/` or `reports/`; the folder listing is the
+registry. A kind's options are the keyword-only arguments of its one function. They are read from
+the source. So checking a config imports no torch, and each default stands in one place, the
+signature.
+"""
+
+import ast
+import reprlib
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+
+from irpipe import option_types
+from irpipe.errors import IrpipeError, no_such
+
+PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
+FUNCTION_OF_CATEGORY = {
+    "datasets": "load",
+    "methods": "objective",
+    "attacks": "attack",
+    "reports": "report",
+}
+# Options that every attack accepts (C.4). A kind that names one in its own signature may give
+# it another default.
+COMMON_ATTACK_OPTIONS: dict[str, tuple[Any, Any]] = {
+    # l-inf bounds. None means the data set's EVAL_EPS. Only for kinds whose attack() takes eps.
+    "eps": (option_types.EpsList | None, None),
+    # Test images: the first of a random permutation of the test set.
+    "images": (option_types.Count, 200),
+    # Seeds that permutation, then all random numbers of the attack.
+    "seed": (option_types.Seed, 99),
+    # Images at a time.
+    "batch_size": (option_types.Count, 200),
+}
+# What the annotation of an option may name.
+BUILTIN_TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
+OPTION_TYPES = {
+    **{name: value for name, value in vars(option_types).items() if name[0].isupper()},
+    **BUILTIN_TYPES,
+    "Literal": Literal,
+}
+
+
+class StrictModel(BaseModel):
+    """Base of every checked mapping: no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+def kinds(category: str) -> list[str]:
+    """Kinds of a category: the files of its folder, except those that begin with `_`."""
+    return sorted(path.stem for path in (PACKAGE_FOLDER / category).glob("[!_]*.py"))
+
+
+@cache
+def options_model(category: str, kind: str) -> type[StrictModel]:
+    """A pydantic model with one field per option of a kind. It checks the kind's entries.
+
+    Raises IrpipeError if the kind's file lacks its function, or an option has no type.
+    """
+    arguments = _option_arguments(category, kind)
+    names = {argument.arg for argument, _ in arguments}
+    fields: dict[str, Any] = {}
+    if category == "attacks":
+        fields = dict(COMMON_ATTACK_OPTIONS)
+        if "eps" not in names:
+            del fields["eps"]
+    for argument, default in arguments:
+        if argument.annotation is None:
+            raise IrpipeError(f"{category}/{kind}.py: option '{argument.arg}' has no type")
+        if default is None and argument.arg in fields:
+            continue  # a common option with its common default
+        annotation = eval(ast.unparse(argument.annotation), dict(OPTION_TYPES))
+        fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
+    return create_model(f"{category}/{kind}", __base__=StrictModel, **fields)
+
+
+def _option_arguments(category: str, kind: str) -> list[tuple[ast.arg, ast.expr | None]]:
+    """The keyword-only arguments of a kind's function, each with its default or None."""
+    name = FUNCTION_OF_CATEGORY[category]
+    source = (PACKAGE_FOLDER / category / f"{kind}.py").read_text(encoding="utf-8")
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.FunctionDef) and statement.name == name:
+            arguments = statement.args
+            return list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
+    raise IrpipeError(f"{category}/{kind}.py: no function '{name}'; every kind has exactly one")
+
+
+def as_one_line_error(error: ValidationError, location: str) -> IrpipeError:
+    """The first fault that pydantic reports, as an error of one line that names the key."""
+    first = error.errors()[0]
+    key = ".".join([location, *(str(part) for part in first["loc"])]).strip(".")
+    if first["type"] == "extra_forbidden":
+        return IrpipeError(f"{key}: unknown key; remove it or correct its spelling")
+    if first["type"] == "missing":
+        return IrpipeError(f"{key}: missing")
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    return IrpipeError(f"{key}: {message}; found {reprlib.repr(first['input'])}")
+
+
+def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]:
+    """The checked entry as `{kind, ...all options}`, in JSON values and with its defaults.
+
+    `entry` is the mapping from the config. `location` is its key, for messages. Raises IrpipeError
+    for an unknown kind or key, a wrong type or a number out of range.
+    """
+    available = kinds(category)
+    if not isinstance(entry, dict) or "kind" not in entry:
+        expected = f"a mapping with a kind, such as {{kind: {available[0]}}}"
+        raise IrpipeError(f"{location}: expected {expected}; found {reprlib.repr(entry)}")
+    kind = entry["kind"]
+    if kind not in available:
+        noun = f"{category.removesuffix('s')} kind"
+        raise IrpipeError(f"{location}.kind: {no_such(noun, kind, available)}")
+    model = options_model(category, kind)
+    options = {key: value for key, value in entry.items() if key != "kind"}
+    for key in options:
+        if key not in model.model_fields:
+            known = sorted(model.model_fields)
+            raise IrpipeError(f"{location}.{key}: {no_such('option', key, known)}")
+    try:
+        checked = model.model_validate(options)
+    except ValidationError as error:
+        raise as_one_line_error(error, location) from error
+    return {"kind": kind, **checked.model_dump(mode="json")}

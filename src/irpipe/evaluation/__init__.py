@@ -1,0 +1,187 @@
+"""Run one attack on one network and score its images one by one (C.4, C.7)."""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from irpipe.attacks import AttackBatch
+from irpipe.datasets import get_dataset, load
+from irpipe.errors import IrpipeError
+from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
+from irpipe.evaluation.sample import Sample, draw_sample
+from irpipe.networks.load import LoadedNetwork, load_for_attack
+from irpipe.results.result import Result
+from irpipe.runtime.device import versions
+
+# The attributes that name a network.
+IDENTITY = ("dataset", "model", "method", "run")
+
+
+def evaluate_checkpoint(
+    path: Path,
+    name: str,
+    options: dict[str, Any],
+    data: Path,
+    device: torch.device,
+    code_hash: str,
+) -> Result:
+    """Attack the network in the checkpoint at `path`, as `evaluate_network` does."""
+    return evaluate_network(load_for_attack(path, device), name, options, data, device, code_hash)
+
+
+def evaluate_network(
+    network: LoadedNetwork,
+    name: str,
+    options: dict[str, Any],
+    data: Path,
+    device: torch.device,
+    code_hash: str,
+) -> Result:
+    """Attack a network with the attack called `name`.
+
+    `options` is the attack's resolved entry, `data` the folder of data sets. The arrays of the
+    result have the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever
+    `AXIS` of the kind names). Raises IrpipeError for bad input.
+    """
+    metadata = network.metadata
+    dataset = get_dataset(metadata["data"]["kind"])
+    test = load(metadata["data"], data, "test")
+    kind = importlib.import_module(f"irpipe.attacks.{options['kind']}")
+    if "eps" in options:
+        options = options | {"eps": options["eps"] or _default_eps(kind, dataset, options)}
+    sample, rng = draw_sample(test, options, device)
+    label = f"{name} on {'/'.join(metadata[key] for key in IDENTITY)}"
+    try:
+        arrays = _attack_sample(network, kind, options, sample, rng, label)
+    except LogitsNotFiniteError as error:
+        # Only networks of `irpipe train` can be trained again.
+        remedy = "; train it again" if metadata["run"].startswith("seed") else ""
+        raise IrpipeError(f"{error}{remedy}") from error
+    attrs = {key: metadata[key] for key in IDENTITY}
+    attrs |= {
+        "class_names": list(dataset.CLASS_NAMES),
+        "attack": name,
+        "kind": options["kind"],
+        "options": options,
+        "code_hash": code_hash,
+        "seed": options["seed"],
+        "network_sha256": network.sha256,
+        "checkpoint_metadata": metadata,
+        "data_sha256": test.sha256(),
+        "protocol": list(kind.PROTOCOL),
+        "train_eps": dataset.TRAIN_EPS,
+        "versions": versions(device),
+        "device": device.type,
+    }
+    if hasattr(kind, "provenance"):
+        attrs |= kind.provenance(options)
+    skipped = kind.left_out(options, len(dataset.CLASS_NAMES)) if hasattr(kind, "left_out") else []
+    if skipped:
+        attrs["left_out"] = skipped
+    return Result(attrs, arrays)
+
+
+def _attack_sample(
+    network: LoadedNetwork,
+    kind: Any,
+    options: dict[str, Any],
+    sample: Sample,
+    rng: np.random.RandomState,
+    label: str,
+) -> dict[str, np.ndarray]:
+    """All arrays of a result. Attacks `batch_size` images at a time and joins their arrays."""
+    batches = []
+    for offset in range(0, len(sample.indices), options["batch_size"]):
+        part = slice(offset, offset + options["batch_size"])
+        batch = AttackBatch(
+            network=network.network,
+            folded=network.folded,
+            images=sample.images[part],
+            labels=sample.labels[part],
+            indices=sample.indices[part],
+            rng=rng,
+            progress_label=f"{label}, from image {offset}",
+            offset=offset,
+        )
+        batches.append(_attack_batch(batch, kind, options))
+    axis = _axis(kind)
+    names = [array for array in batches[0] if array != axis]
+    arrays = {array: np.concatenate([batch[array] for batch in batches]) for array in names}
+    arrays["indices"] = sample.indices
+    arrays["label"] = sample.labels.cpu().numpy()
+    arrays[axis] = batches[0][axis]
+    if "eps" in options:
+        arrays["eps"] = np.array(options["eps"])
+    return arrays
+
+
+def _default_eps(kind: Any, dataset: Any, options: dict[str, Any]) -> list[float]:
+    """The eps of an entry that names none: those of the kind, else those of the data set."""
+    if hasattr(kind, "default_eps"):
+        return list(kind.default_eps(options))
+    return list(dataset.EVAL_EPS)
+
+
+def _attack_batch(batch: AttackBatch, kind: Any, options: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Arrays `[N, E, S]` of one batch and, under the name of the last axis, its values `[S]`.
+
+    At eps = 0 the image stays clean (C.4).
+    """
+    metrics = getattr(kind, "metrics", None)
+    attack_options = _accepted_options(kind.attack, options)
+    eps = torch.tensor(options.get("eps", ()), dtype=torch.float64)
+    is_positive = eps > 0
+    if len(eps) and not is_positive.any():
+        raise IrpipeError("attack option eps: 0 leaves nothing to attack; add an eps above 0 to 0")
+    if "eps" in attack_options:
+        attack_options["eps"] = eps[is_positive].tolist()
+    axis_values: list[int] = []
+    parts: dict[str, list[Tensor]] = {}
+    for output in kind.attack(batch, **attack_options):
+        adversarial, max_distance = output.images, output.max_distance
+        if max_distance is None:
+            bound = eps[is_positive].to(adversarial.device)
+            max_distance = bound[:, None].expand(-1, len(batch.images))
+        distance = check_images(adversarial, batch.images, max_distance, options["kind"])
+        arrays = dict(output.extras) | {"linf_distance": distance}
+        if not is_positive.all():
+            arrays = {
+                name: _with_clean_rows(torch.zeros_like(array[0]), array, is_positive)
+                for name, array in arrays.items()
+            }
+            adversarial = _with_clean_rows(batch.images, adversarial, is_positive)
+        arrays |= score_images(batch.network, adversarial, batch.labels)
+        if metrics:
+            arrays |= metrics(batch, adversarial, **_accepted_options(metrics, options))
+        for name, array in arrays.items():
+            parts.setdefault(name, []).append(array.transpose(0, 1))
+        axis_values.append(output.axis_value)
+    stacked = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
+    return stacked | {_axis(kind): np.array(axis_values)}
+
+
+def _with_clean_rows(clean: Tensor, adversarial: Tensor, is_positive: Tensor) -> Tensor:
+    """One row per eps: the `adversarial` row where eps > 0, the `clean` one where eps = 0."""
+    rows = clean.repeat(len(is_positive), *[1] * clean.dim())
+    rows[is_positive.to(rows.device)] = adversarial
+    return rows
+
+
+def _axis(kind: Any) -> str:
+    """Name of a result's last axis."""
+    return str(getattr(kind, "AXIS", "steps"))
+
+
+def _accepted_options(function: Callable[..., Any], options: dict[str, Any]) -> dict[str, Any]:
+    """The options that a function of a kind takes. The evaluator uses the others itself."""
+    parameters = inspect.signature(function).parameters.values()
+    keywords = [
+        parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY
+    ]
+    return {name: options[name] for name in keywords if name in options}

@@ -1,0 +1,1 @@
+"""Interpretability maps: the interpreters, and how much two maps differ."""

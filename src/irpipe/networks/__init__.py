@@ -1,0 +1,1 @@
+"""Networks: architectures, checkpoints, the authors' released files and external networks."""

@@ -1,0 +1,130 @@
+"""The architectures of the paper: Small, Pool and WResnet (C.1).
+
+Each consists of a backbone that ends with the last nonlinearity, in Small one more convolution,
+global average pooling, and a linear head without bias. All layers after the backbone are affine;
+`Network.maps` and `FoldedNetwork` depend on that.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irpipe.errors import IrpipeError
+from irpipe.networks.input_conv import InputConv2d
+from irpipe.networks.network import Network
+
+
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions, each after a ReLU, without batch normalisation (C.1).
+
+    C.1: with stride 2, the convolution pads below and on the right only, as TensorFlow's SAME
+    does, and the shortcut is average pooling, with zero channels added on both sides.
+    """
+
+    def __init__(self, n_inputs: int, n_outputs: int, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+        self.channels_per_side = (n_outputs - n_inputs) // 2
+        self.first = nn.Conv2d(n_inputs, n_outputs, 3, stride, padding=1 if stride == 1 else 0)
+        self.second = nn.Conv2d(n_outputs, n_outputs, 3, padding=1)
+        self.relu = nn.ReLU()
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Map `[N, n_inputs, h, w]` to `[N, n_outputs, h / stride, w / stride]`."""
+        rectified = self.relu(hidden)
+        shortcut = hidden
+        if self.stride > 1:
+            rectified = F.pad(rectified, (0, 1, 0, 1))
+            n_zeros = self.channels_per_side
+            shortcut = F.pad(F.avg_pool2d(hidden, self.stride), (0, 0, 0, 0, n_zeros, n_zeros))
+        residual: Tensor = self.second(self.relu(self.first(rectified)))
+        return shortcut + residual
+
+
+def small(n_channels: int, n_classes: int) -> Network:
+    """Build Small: convolutions of 16, 32 and 100 filters, no ReLU after the third (C.1)."""
+    backbone = nn.Sequential(
+        InputConv2d(n_channels, 16, 4, 2, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(16, 32, 4, 2, padding=1),
+        nn.ReLU(inplace=True),
+    )
+    last_conv = nn.Conv2d(32, 100, 7, padding=3)
+    return _in_channels_last(Network(backbone, last_conv, 100, n_classes))
+
+
+def pool(n_channels: int, n_classes: int) -> Network:
+    """Build Pool: two 5x5 convolutions of 32 and 64 filters, each with max-pooling (C.1).
+
+    C.1: the only ReLU comes after the first pooling.
+    """
+    backbone = nn.Sequential(
+        InputConv2d(n_channels, 32, 5, padding=2),
+        nn.MaxPool2d(2),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 5, padding=2),
+        nn.MaxPool2d(2),
+    )
+    return Network(backbone, None, 64, n_classes)
+
+
+def wresnet(n_channels: int, n_classes: int) -> Network:
+    """Build WResnet: a convolution and 15 residual blocks of 16, 32 and 64 filters (C.1).
+
+    C.3 T12: it is neither wide nor batch-normalised; the name is the paper's.
+    """
+    widths = [16] * 6 + [32] * 5 + [64] * 5
+    blocks = [
+        _ResidualBlock(n_inputs, n_outputs, 2 if n_outputs > n_inputs else 1)
+        for n_inputs, n_outputs in itertools.pairwise(widths)
+    ]
+    backbone = nn.Sequential(nn.Conv2d(n_channels, 16, 3, padding=1), *blocks)
+    return _in_channels_last(Network(backbone, None, 64, n_classes))
+
+
+def _in_channels_last(network: Network) -> Network:
+    """Give the weights the memory layout in which a CPU needs a quarter less time.
+
+    Pool does not use it, because its rounding there moves more of the published cells.
+    """
+    converted: Network = network.to(  # type: ignore[call-overload]
+        memory_format=torch.channels_last
+    )
+    return converted
+
+
+ARCHITECTURES = {"small": small, "pool": pool, "wresnet": wresnet}
+
+
+def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
+    """Return a network of the architecture `model` for images of `shape` (C, H, W).
+
+    Its weights are not yet set.
+    """
+    return ARCHITECTURES[model](shape[0], n_classes)
+
+
+def build_with_weights(
+    model: str, shape: Sequence[int], n_classes: int, weights: dict[str, Tensor], location: str
+) -> Network:
+    """Return a network of the architecture `model` with these `weights`, by their names.
+
+    Raises IrpipeError, naming `location`, if there is no such model or if a name or a shape
+    does not fit it.
+    """
+    if model not in ARCHITECTURES:
+        raise IrpipeError(f"{location}: is of model '{model}'; have: {', '.join(ARCHITECTURES)}")
+    network = build(model, shape, n_classes)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    for name in sorted(expected.keys() | shapes.keys()):
+        if expected.get(name) != shapes.get(name):
+            raise IrpipeError(
+                f"{location}: {name} is {shapes.get(name)}; "
+                f"model {model} wants {expected.get(name)}"
+            )
+    network.load_state_dict(weights)
+    return network

@@ -1,0 +1,264 @@
+"""The table gives a verdict on each claim of the paper on robustness. It shows what the paper
+prints, what this pipeline measures under the paper's attack, and what all attacks leave.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from irpipe.analysis.claims import CLAIMS, Claim, ClaimResult, assess
+from irpipe.analysis.gradient_masking import masking_flags, summarise
+from irpipe.errors import IrpipeError
+from irpipe.option_types import Names
+from irpipe.published import METHODS
+from irpipe.reports._cells import Record
+from irpipe.reports._render import CellText, SubTable, TablePage, write
+from irpipe.results.labels import (
+    DatasetModel,
+    dataset_model_label,
+    eps_label,
+    method_label,
+    result_name,
+)
+from irpipe.results.result import USER_BLOCK_BYTES, Result
+from irpipe.results.select import ACCURACY_ARRAYS, select_attacks
+
+LEGEND = (
+    "All numbers are at the data set's eps. Released and From scratch: under the paper's attack. "
+    "Under all attacks: what they leave, by the worst attack on each image. A misclassified image "
+    "counts as lost, in correlations as 0. Differences have 95% bootstrap intervals over images. "
+    "A claim holds if the whole interval is above its bound: 0 or, for "
+    '"about as robust", -0.10, the gap that the paper calls comparable. It holds weaker if only '
+    'the difference is above it (for "about as robust": above -0.15), else it is not supported. '
+    "Robustness is no artefact if no flag of gradient masking is raised; the claim holds weaker if "
+    "the raised flags tell against an attack alone. Results: numbers in the list of files. It has "
+    f"the first digits of the SHA-256 of what follows a file's first {USER_BLOCK_BYTES} bytes "
+    f"(tail -c +{USER_BLOCK_BYTES + 1} FILE | sha256sum)."
+)
+HEADER = (
+    "Network",
+    "Published",
+    "Released",
+    "Released, under all attacks",
+    "From scratch",
+    "From scratch, under all attacks",
+    "Verdict",
+    "Results",
+)
+NOT_RUN = "not run"
+
+Networks = dict[DatasetModel, list[list[Result]]]  # one list of results per network
+
+
+class FileNumbers:
+    """Numbers the results of a page from 1, in the order in which they are first cited."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+
+    def cite(self, results: Iterable[Result]) -> str:
+        """The numbers of results, such as "1-3, 6"."""
+        results = list(results)
+        for result in results:
+            self.results.setdefault(result_name(result), result)
+        numbers = {name: number for number, name in enumerate(self.results, 1)}
+        return number_ranges({numbers[result_name(result)] for result in results})
+
+
+def report(
+    results: list[Result],
+    output: Path,
+    *,
+    title: str,
+    attacks: Names = ["pgd", "margin_pgd", "autoattack", "square"],  # noqa: B006
+) -> list[Path]:
+    """Write one table per claim with one row per data set and model; return the paths of its files.
+
+    Records are of one run each. Raises IrpipeError as `assess_claims` does.
+    """
+    page, claim_results = assess_claims(results, output.name, title, attacks)
+    records = [_record(output.name, claim_result) for claim_result in claim_results]
+    return write(output, page, pd.DataFrame(records, dtype=object))
+
+
+def assess_claims(
+    results: Sequence[Result], report: str, title: str, attacks: Sequence[str]
+) -> tuple[TablePage, list[ClaimResult]]:
+    """Assess all claims; return the page and the results, claim by claim.
+
+    The legend names the attacks that no result is of. Raises IrpipeError, which names `report`, as
+    `select_attacks` does, if results are of other images or lack the data set's eps, and if they
+    are about no claim.
+    """
+    known = {result.attrs["attack"] for result in results}
+    present = [attack for attack in attacks if attack in known]
+    absent = [attack for attack in attacks if attack not in known]
+    networks: Networks = {}
+    if present:
+        arrays = (*ACCURACY_ARRAYS, "indices")
+        networks = select_attacks(results, present, report, arrays, partly=True)
+    files = FileNumbers()
+    subtables: list[SubTable] = []
+    claim_results: list[ClaimResult] = []
+    for claim in CLAIMS:
+        rows = []
+        for pair, groups in networks.items():
+            pair_results = list(_assess_runs(claim, groups, report))
+            rows.append(_row(pair, groups[0][0], pair_results, files))
+            claim_results += pair_results
+        subtables.append(SubTable(f"{claim.text} ({claim.source})", HEADER, rows))
+    if not claim_results:
+        raise IrpipeError(
+            f"{report}: no claim can be assessed; "
+            f"expected results of {METHODS['int']} and another method"
+        )
+    subtables = [
+        _summary(claim_results),
+        *subtables,
+        _masking_flags(networks, report, files),
+        _file_list(files),
+    ]
+    legend = f"{LEGEND} Not run on any network: {', '.join(absent)}." if absent else LEGEND
+    return TablePage(title, subtables, legend, is_prose=True), claim_results
+
+
+def _assess_runs(claim: Claim, groups: list[list[Result]], report: str) -> Iterable[ClaimResult]:
+    """What the networks of one data set and model say about a claim, one result per run."""
+    by_network = {(group[0].attrs["method"], group[0].attrs["run"]): group for group in groups}
+    for (method, run), first in by_network.items():
+        second = by_network.get((claim.second or method, run))
+        if method == claim.first and second:
+            claim_result = assess(claim, first, second, report)
+            if claim_result:
+                yield claim_result
+
+
+def _row(
+    pair: DatasetModel, result: Result, claim_results: list[ClaimResult], files: FileNumbers
+) -> list[CellText]:
+    """The row of one claim, data set and model; `result` is one of its results."""
+    released, trained = _by_origin(claim_results)
+    published = claim_results[0].published if claim_results else ""
+    verdict = _count_verdicts(released)
+    if trained:
+        verdict += f"; from scratch: {_count_verdicts(trained)}"
+    texts = (
+        f"{dataset_model_label(pair)}, ε = {eps_label(result.attrs['train_eps'])}",
+        published or "–",
+        _join(item.under_paper_attack for item in released),
+        _join(item.under_all_attacks for item in released),
+        _join(item.under_paper_attack for item in trained),
+        _join(item.under_all_attacks for item in trained),
+        verdict,
+        files.cite(used for item in claim_results for used in item.results),
+    )
+    return list(map(CellText, texts))
+
+
+def _summary(claim_results: list[ClaimResult]) -> SubTable:
+    """One row per claim: on how many networks it has which verdict."""
+    rows = []
+    for claim in CLAIMS:
+        released, trained = _by_origin([item for item in claim_results if item.claim is claim])
+        texts = (claim.text, _count_verdicts(released), _count_verdicts(trained))
+        rows.append(list(map(CellText, texts)))
+    heading = "In short: verdicts, with the number of networks"
+    return SubTable(heading, ["Claim", "Released", "From scratch"], rows)
+
+
+def _by_origin(claim_results: list[ClaimResult]) -> tuple[list[ClaimResult], list[ClaimResult]]:
+    """The claim results of released networks, and those of trained ones."""
+    released: list[ClaimResult] = []
+    trained: list[ClaimResult] = []
+    for item in claim_results:
+        is_released = item.results[0].attrs["run"] == "released"
+        (released if is_released else trained).append(item)
+    return released, trained
+
+
+def _count_verdicts(claim_results: list[ClaimResult]) -> str:
+    """The verdicts, such as "holds (2), not supported (1)"; without a number for one network."""
+    counts = Counter(item.verdict for item in claim_results)
+    if len(claim_results) == 1:
+        return claim_results[0].verdict
+    return ", ".join(f"{verdict} ({count})" for verdict, count in counts.items()) or NOT_RUN
+
+
+def _join(texts: Iterable[str]) -> str:
+    return "; ".join(text or "–" for text in texts) or NOT_RUN
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers in rising order, with ranges of three or more as "4-9"."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    parts = [
+        f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in ranges
+    ]
+    return ", ".join(parts) or "–"
+
+
+def _masking_flags(networks: Networks, report: str, files: FileNumbers) -> SubTable:
+    """One row per network: its flags, and the attacks that only others of its kind have met."""
+    rows = []
+    for pair, groups in networks.items():
+        all_attacks = dict.fromkeys(result.attrs["attack"] for group in groups for result in group)
+        for group in groups:
+            attacks = {result.attrs["attack"] for result in group}
+            flags = masking_flags(group, report)
+            texts = (
+                f"{dataset_model_label(pair)}, {method_label(group[0])}",
+                summarise(flags) if flags else NOT_RUN,
+                ", ".join(attack for attack in all_attacks if attack not in attacks) or "–",
+                files.cite(group),
+            )
+            rows.append(list(map(CellText, texts)))
+    header = ["Network", "Flags", "Attacks not run", "Results"]
+    return SubTable("Flags of gradient masking", header, rows)
+
+
+def _file_list(files: FileNumbers) -> SubTable:
+    rows = []
+    for number, (name, result) in enumerate(files.results.items(), 1):
+        attrs = result.attrs
+        texts = (
+            str(number),
+            f"results/{name}.h5",
+            result.sha256[:16],
+            attrs["network_sha256"][:16],
+            attrs["code_hash"],
+        )
+        rows.append(list(map(CellText, texts)))
+    header = ["No.", "File", "SHA-256", "SHA-256 of its network", "Code hash"]
+    return SubTable("Files that the numbers come from", header, rows)
+
+
+def _record(table: str, claim_result: ClaimResult) -> Record:
+    """The claim result with the results that it uses, as dataset/model/method/run/attack."""
+    first = claim_result.results[0]
+    numbers = {
+        "difference": claim_result.value,
+        "low": claim_result.low,
+        "high": claim_result.high,
+    }
+    return {
+        "table": table,
+        "claim": claim_result.claim.text,
+        "source": claim_result.claim.source,
+        **{key: first.attrs[key] for key in ("dataset", "model", "run")},
+        "eps": eps_label(first.attrs["train_eps"]),
+        "n": len(first.arrays["indices"]),
+        "published": claim_result.published,
+        "under_paper_attack": claim_result.under_paper_attack,
+        "under_all_attacks": claim_result.under_all_attacks,
+        **{name: None if number is None else round(number, 6) for name, number in numbers.items()},
+        "verdict": claim_result.verdict,
+        "results": " ".join(result_name(result) for result in claim_result.results),
+        "sha256": " ".join(result.sha256 for result in claim_result.results),
+    }

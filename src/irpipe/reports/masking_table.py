@@ -1,0 +1,85 @@
+"""The table shows for each network which flags say that it masks its gradients instead of being
+robust.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from irpipe.analysis.gradient_masking import (
+    ALPHA,
+    MAX_VANISHED_SHARE,
+    MaskingFlag,
+    masking_flags,
+    summarise,
+)
+from irpipe.errors import IrpipeError
+from irpipe.option_types import Names
+from irpipe.reports._cells import Record
+from irpipe.reports._render import CellText, SubTable, TablePage, write
+from irpipe.results.labels import dataset_model_label, eps_label, method_label
+from irpipe.results.result import Result
+from irpipe.results.select import ACCURACY_ARRAYS, select_attacks
+
+LEGEND = (
+    "Each flag has its numbers at the data set's eps. A flag is raised if a rival attack leaves "
+    "fewer images correct, or if a larger eps or the last iterate leaves more, by more than chance "
+    f"(McNemar's test on the same images, p < {ALPHA}). It is also raised if the largest eps "
+    "leaves as many images correct as the smallest, if the gradients of more than "
+    f"{MAX_VANISHED_SHARE:.0%} of the images vanish, or if the steps cannot reach eps."
+)
+
+
+def report(
+    results: list[Result],
+    output: Path,
+    *,
+    title: str,
+    attacks: Names = ["pgd", "margin_pgd", "square"],  # noqa: B006
+) -> list[Path]:
+    """Write one table per network with one row per flag; return the paths of its files.
+
+    Raises IrpipeError as `select_attacks` does, if a result lacks the data set's eps, and if no
+    flag can be computed from the attacks.
+    """
+    subtables: list[SubTable] = []
+    records: list[Record] = []
+    arrays = (*ACCURACY_ARRAYS, "indices")
+    selected = select_attacks(results, attacks, output.name, arrays, partly=True)
+    for pair, networks in selected.items():
+        for group in networks:
+            flags = masking_flags(group, output.name)
+            if not flags:
+                raise IrpipeError(
+                    f"{output.name}: no flag can be computed from the attacks {', '.join(attacks)}"
+                )
+            network = group[0]
+            eps = eps_label(network.attrs["train_eps"])
+            heading = f"{dataset_model_label(pair)}, {method_label(network)}, ε = {eps}"
+            subtables.append(_subtable(heading, flags))
+            records += [_record(output.name, network, flag, summarise(flags)) for flag in flags]
+    page = TablePage(title, subtables, LEGEND, is_prose=True)
+    return write(output, page, pd.DataFrame(records, dtype=object))
+
+
+def _subtable(heading: str, flags: list[MaskingFlag]) -> SubTable:
+    texts = [(flag.name, "yes" if flag.is_raised else "no", flag.numbers) for flag in flags]
+    texts.append(("Summary", "", summarise(flags)))
+    rows = [[CellText(text) for text in row] for row in texts]
+    return SubTable(heading, ["Flag", "Raised", "Numbers"], rows)
+
+
+def _record(table: str, network: Result, flag: MaskingFlag, summary: str) -> Record:
+    attrs = network.attrs
+    return {
+        "table": table,
+        **{key: attrs[key] for key in ("dataset", "model", "method", "run")},
+        "flag": flag.name,
+        "about": "network" if flag.is_about_network else "attack",
+        "raised": "yes" if flag.is_raised else "no",
+        "value": round(flag.value, 6),
+        "against": round(flag.against, 6),
+        "numbers": flag.numbers,
+        "summary": summary,
+        "network_sha256": attrs["network_sha256"],
+    }

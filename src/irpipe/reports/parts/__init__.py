@@ -1,1 +1,0 @@
-"""What several tables and figures share; the folder above lists them."""

@@ -1,0 +1,80 @@
+"""The curves show how training went: loss, held-out accuracy, eps and learning rate over epochs,
+with one row of panels for each data set and model.
+"""
+
+import itertools
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from irpipe.errors import IrpipeError
+from irpipe.reports._plotting import (
+    LineStyle,
+    legend_handles,
+    method_styles,
+    plot_style,
+    save_figure,
+    use_log_scale,
+)
+from irpipe.results.labels import dataset_model, dataset_model_label
+from irpipe.results.result import Result
+
+AXIS_LABELS = {  # by column of the training log
+    "loss": "training loss",
+    "clean_accuracy": "held-out accuracy, clean",
+    "attacked_accuracy": "held-out accuracy, PGD",
+    "eps": "eps of training",
+    "lr": "learning rate",
+}
+
+
+def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
+    """Draw the training logs among `results`; return the paths of the figure.
+
+    Raises IrpipeError if there is no training log.
+    """
+    logs = [result for result in results if result.attrs["attack"] == "training"]
+    if not logs:
+        raise IrpipeError(f"{output.name}: expected training logs (training_log.csv); found none")
+    logs.sort(key=dataset_model)
+    groups = {pair: list(group) for pair, group in itertools.groupby(logs, key=dataset_model)}
+    colours, line_styles = method_styles(logs)
+    with plot_style():
+        size = (3 * len(AXIS_LABELS) + 1.5, 2.4 * len(groups) + 0.4)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(len(groups), len(AXIS_LABELS), squeeze=False)
+        for row, (pair, group) in zip(panels, groups.items(), strict=True):
+            for panel, (column, label) in zip(row, AXIS_LABELS.items(), strict=True):
+                _draw(panel, group, column, colours, line_styles)
+                panel.set_title(dataset_model_label(pair), fontsize=9)
+                panel.set_ylabel(label)
+        figure.suptitle(title, fontsize=10)
+        handles = legend_handles(colours, line_styles)
+        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+        return save_figure(figure, output)
+
+
+def _draw(
+    panel: Axes,
+    logs: list[Result],
+    column: str,
+    colours: dict[str, str],
+    line_styles: dict[str, LineStyle],
+) -> None:
+    """Draw one column of the training logs over epochs."""
+    for log in logs:
+        panel.plot(
+            log.arrays["epoch"],
+            log.arrays[column],
+            line_styles[log.attrs["run"]],
+            color=colours[log.attrs["method"]],
+            linewidth=1.2,
+        )
+    panel.set_xlabel("epoch")
+    panel.grid(alpha=0.25, linewidth=0.5)
+    if column == "loss":
+        # The loss of TRADES is summed over a batch, 50 times the others.
+        use_log_scale(panel, "y")
+    if "accuracy" in column:
+        panel.set_ylim(-0.02, 1.02)

@@ -1,0 +1,55 @@
+"""How people read a result: names of networks, attacks, eps and discrepancy measures."""
+
+from irpipe.interpretability.discrepancy import all_measures
+from irpipe.published import DATASETS, METHODS, MODELS
+from irpipe.results.result import Result
+
+# Two eps that differ by less are the same one; a step of 8-bit pixels is 4e-3.
+EPS_TOLERANCE = 1e-6
+
+DatasetModel = tuple[str, str]  # data set, model
+
+
+def dataset_model(result: Result) -> DatasetModel:
+    """Data set and model of a result, as named in the config."""
+    return result.attrs["dataset"], result.attrs["model"]
+
+
+def result_name(result: Result) -> str:
+    """The name of a result: `dataset/model/method/run/attack`."""
+    keys = ("dataset", "model", "method", "run", "attack")
+    return "/".join(str(result.attrs[key]) for key in keys)
+
+
+def dataset_model_label(pair: DatasetModel) -> str:
+    """Display name of a data set and model. Names that the paper does not have stay as they are."""
+    dataset, model = pair
+    return f"{DATASETS.get(dataset, dataset)}, {MODELS.get(model, model)}"
+
+
+def method_label(result: Result) -> str:
+    """Display name of a result's method, with its run unless that is "released"."""
+    method = str(result.attrs["method"])
+    label = METHODS.get(method, method)
+    run = result.attrs["run"]
+    return label if run == "released" else f"{label} ({run})"
+
+
+def eps_label(eps: float) -> str:
+    """An eps as people write it: "2/255" for a multiple of 1/255, else a decimal such as "0.05"."""
+    multiple = eps * 255
+    has_short_decimal = abs(eps - round(eps, 3)) <= EPS_TOLERANCE
+    is_multiple = abs(multiple - round(multiple)) < 255 * EPS_TOLERANCE
+    if is_multiple and not has_short_decimal:
+        return f"{round(multiple)}/255"
+    return f"{eps:.4g}"
+
+
+def measure_labels(result: Result) -> list[str]:
+    """Discrepancy measures of a result, such as "l1 two", in the order of its array `measure`."""
+    options = result.attrs["options"]
+    if result.attrs["kind"] == "proposition1":
+        # It has no such options: the proposition is about l1 and two classes, paper eq (4).
+        options = {"interpreter": "cam", "norms": ["l1"], "class_sets": ["two"]}
+    measures = all_measures(options["interpreter"], options["norms"], options["class_sets"])
+    return [f"{measure.norm} {measure.class_set}" for measure in measures]

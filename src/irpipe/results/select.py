@@ -1,0 +1,134 @@
+"""What every report does first: check that results belong together, and select and order them."""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from irpipe.errors import IrpipeError
+from irpipe.published import DATASETS, METHODS, MODELS, order_of
+from irpipe.results.labels import DatasetModel, dataset_model, result_name
+from irpipe.results.result import Result
+
+# Attributes in which all results of an attack on a data set must agree, and their display names.
+MUST_AGREE = {
+    "code_hash": "code",
+    "data_sha256": "data",
+    "options": "options",
+    "surrogates_sha256": "surrogates",
+}
+# What a result with accuracies per eps and step count must have.
+ACCURACY_ARRAYS = ("eps", "steps", "correct", "linf_distance")
+
+
+def select_attack(
+    results: Iterable[Result], attack: str, report: str, arrays: Iterable[str] = ACCURACY_ARRAYS
+) -> dict[DatasetModel, list[Result]]:
+    """Results of one attack by data set and model, in order; within those by method, then run.
+
+    Raises IrpipeError, which names `report`, if
+    - two results have the same name,
+    - results of one attack on one data set disagree in an attribute of MUST_AGREE,
+    - no result is of this attack,
+    - a result of it lacks one of the `arrays`.
+    """
+    results = list(results)
+    _refuse_mixed(results, report)
+    selected = [result for result in results if result.attrs["attack"] == attack]
+    if not selected:
+        attacks = sorted({result.attrs["attack"] for result in results})
+        raise IrpipeError(
+            f"{report}: expected results of attack '{attack}'; "
+            f"found {', '.join(attacks) or 'no results at all'}"
+        )
+    for result in selected:
+        missing = [name for name in arrays if name not in result.arrays]
+        if missing:
+            raise IrpipeError(
+                f"{report}: {result_name(result)} is of kind '{result.attrs['kind']}', "
+                f"which has no '{missing[0]}'"
+            )
+    selected.sort(key=_order)
+    groups = itertools.groupby(selected, key=dataset_model)
+    return {pair: list(group) for pair, group in groups}
+
+
+def select_attacks(
+    results: Iterable[Result],
+    attacks: Sequence[str],
+    report: str,
+    arrays: Sequence[str] = ACCURACY_ARRAYS,
+    partly: bool = False,
+) -> dict[DatasetModel, list[list[Result]]]:
+    """Results of several attacks by data set and model: one list per network, in order.
+
+    A network's list has one result per attack, in the order of `attacks`. Raises IrpipeError as
+    `select_attack` does and, unless `partly`, if a network lacks an attack that another one has.
+    """
+    results = list(results)
+    networks: dict[tuple[Any, ...], dict[str, Result]] = {}
+    for attack in attacks:
+        for result in itertools.chain(*select_attack(results, attack, report, arrays).values()):
+            networks.setdefault(_order(result), {})[attack] = result
+    groups: dict[DatasetModel, list[list[Result]]] = {}
+    for _, by_attack in sorted(networks.items()):
+        first = next(iter(by_attack.values()))
+        missing = [attack for attack in attacks if attack not in by_attack]
+        if missing and not partly:
+            raise IrpipeError(
+                f"{report}: found {result_name(first)}, "
+                f"but no result of '{missing[0]}' on this network"
+            )
+        group = [by_attack[attack] for attack in attacks if attack in by_attack]
+        groups.setdefault(dataset_model(first), []).append(group)
+    return groups
+
+
+def _order(result: Result) -> tuple[Any, ...]:
+    """Sort key of a result's network: the paper's order, unknown names last, then the run."""
+    attrs = result.attrs
+    run = attrs["run"]
+    return (
+        order_of(DATASETS, attrs["dataset"]),
+        order_of(MODELS, attrs["model"]),
+        order_of(METHODS, attrs["method"]),
+        run != "released",
+        len(run),  # seed2 comes before seed10
+        run,
+    )
+
+
+def _refuse_mixed(results: list[Result], report: str) -> None:
+    """Raise IrpipeError if two results have one name, or must agree and do not (MUST_AGREE)."""
+    names: set[str] = set()
+    first_of: dict[tuple[str, str, str], Result] = {}
+    for result in results:
+        name = result_name(result)
+        if name in names:
+            raise IrpipeError(f"{report}: two results of {name}; give each one once")
+        names.add(name)
+        attrs = result.attrs
+        first = first_of.setdefault((attrs["kind"], attrs["attack"], attrs["dataset"]), result)
+        for key, label in MUST_AGREE.items():
+            of_first, of_this = _differing(first.attrs.get(key), attrs.get(key))
+            if of_first != of_this:
+                raise IrpipeError(
+                    f"{report}: {result_name(first)} is from {label} {of_first}, "
+                    f"but {name} is from {label} {of_this}; "
+                    f"evaluate both again with the same {label}"
+                )
+
+
+def _differing(first: object, second: object) -> tuple[object, object]:
+    """Two values of an attribute; of two mappings only the keys that differ."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return first, second
+    differ = [
+        key
+        for key in {**first, **second}
+        if (key in first, first.get(key)) != (key in second, second.get(key))
+    ]
+    texts = [
+        ", ".join(f"{key}: {values[key]}" if key in values else f"no {key}" for key in differ)
+        for values in (first, second)
+    ]
+    return texts[0], texts[1]

@@ -1,0 +1,1 @@
+"""Devices, locks on GPUs, threads, CUDA graphs and progress. Nothing here decides a method."""

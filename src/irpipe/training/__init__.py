@@ -1,0 +1,1 @@
+"""Training from scratch: the plan, the trainer, the loop, resuming, Adam and initial weights."""
