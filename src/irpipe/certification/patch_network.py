@@ -1,0 +1,161 @@
+"""The network Small as products of patches with matrices, the form in which bounds are computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from irpipe.errors import IrpipeError
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.network import Network
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Where the square patches of an image lie. There is one patch per place of a later layer."""
+
+    size: int
+    stride: int
+    padding: int
+
+    def cut(self, images: Tensor) -> Tensor:
+        """Return the patches `[B, places, C size size]` of `images` `[B, C, H, W]`."""
+        columns = F.unfold(images, self.size, padding=self.padding, stride=self.stride)
+        return columns.transpose(1, 2).contiguous()
+
+    def add(self, patches: Tensor, height_width: tuple[int, int]) -> Tensor:
+        """Add up patches `[B, places, C size size]` to images; this is the adjoint of `cut`."""
+        columns = patches.transpose(1, 2)
+        return F.fold(columns, height_width, self.size, padding=self.padding, stride=self.stride)
+
+
+class PatchNetwork:
+    """A network of the architecture Small (C.1), whose logits are
+
+        f(x) = sum over places p of M_p h2_p + b,   h2_p = relu(z2_p)
+        z2_p = W2 h1_p + b2,                        h1 = relu(z1),  z1 = W1 * x + b1
+
+    Each place p of layer 2 sees a patch h1_p of layer 1 and, through it, a patch x_p of the
+    image, whose entries outside the image are 0:
+
+        z1_p = K x_p + b1_p
+
+    Shapes, for P places, images of C channels, layers of c1 and c2 channels, patches of
+    a = c1 k k entries of layer 1 and of q pixels:
+
+    - `conv1`: W1, `[c1, C, k, k]`; `bias1`: b1, `[c1]`;
+    - `weight2`: W2, `[c2, a]`; `bias2`: b2, `[c2]`;
+    - `composed`: K, `[a, q]`; `patch_bias1`: b1_p, `[a]`, the same at all places;
+    - `is_inside`: whether an entry of h1_p lies in the layer and not in its padding, `[P, a]`;
+    - `head`: M, `[classes, P, c2]`; `head_bias`: b, `[classes]`.
+
+    `shape` is an image's (C, H, W). Raises IrpipeError if the network is no Small.
+    """
+
+    def __init__(self, network: Network, shape: Sequence[int]) -> None:
+        backbone = getattr(network, "backbone", None)
+        if not _is_small(backbone):
+            raise IrpipeError(
+                "certify: this network is not of the architecture Small (convolution, ReLU, "
+                "convolution, ReLU, affine layers), the only one that has proofs"
+            )
+        conv1, conv2 = _convolution(backbone[0]), _convolution(backbone[2])
+        self.network = network
+        self.shape = (shape[0], shape[1], shape[2])
+        self.conv1 = conv1.weight.detach().contiguous()
+        self.bias1 = _bias(conv1)
+        self.bias2 = _bias(conv2)
+        self.weight2 = conv2.weight.detach().flatten(1).contiguous()
+        self.pixels = _patches(conv1)
+        self.hidden = _patches(conv2)
+        # Patches of the image that places of layer 2 see.
+        self.receptive = Patches(
+            size=self.pixels.size + self.pixels.stride * (self.hidden.size - 1),
+            stride=self.pixels.stride * self.hidden.stride,
+            padding=self.pixels.padding + self.pixels.stride * self.hidden.padding,
+        )
+        hidden = self.layer1(self.conv1.new_zeros(1, *self.shape))
+        self.hidden_size = (hidden.shape[2], hidden.shape[3])
+        self.is_inside = self.hidden.cut(torch.ones_like(hidden))[0] > 0
+        self.n_places = len(self.is_inside)
+        n_entries = self.weight2.shape[1]
+        units = torch.eye(n_entries, device=self.conv1.device, dtype=self.conv1.dtype)
+        units = units.view(n_entries, len(self.bias1), self.hidden.size, self.hidden.size)
+        composed = F.conv_transpose2d(units, self.conv1, stride=self.pixels.stride)
+        self.composed = composed.flatten(1).contiguous()
+        self.patch_bias1 = self.bias1.repeat_interleave(self.hidden.size**2)
+        self.head, self.head_bias = self._head()
+
+    def _head(self) -> tuple[Tensor, Tensor]:
+        folded = FoldedNetwork(self.network, self.shape)
+        n_classes = len(folded.matrix)
+        if folded.is_channels_last:
+            head = folded.matrix.view(n_classes, self.n_places, -1)
+        else:
+            head = folded.matrix.view(n_classes, -1, self.n_places).transpose(1, 2)
+        return head.contiguous(), folded.bias
+
+    def layer1(self, images: Tensor) -> Tensor:
+        """Return z1 `[B, c1, h, w]` of `images` `[B, C, H, W]`."""
+        return F.conv2d(images, self.conv1, self.bias1, self.pixels.stride, self.pixels.padding)
+
+    def layer2(self, hidden: Tensor) -> Tensor:
+        """Return z2 `[B, P, c2]` of h1 `[B, c1, h, w]`."""
+        return self.hidden.cut(hidden) @ self.weight2.t() + self.bias2
+
+    def layer1_adjoint(self, coefficients: Tensor) -> Tensor:
+        """Return W1' A `[B, C, H, W]` for `coefficients` A of z1 `[B, c1, h, w]`."""
+        patches = coefficients.flatten(2).transpose(1, 2) @ self.conv1.flatten(1)
+        return self.pixels.add(patches, self.shape[1:])
+
+    def layer2_adjoint(self, coefficients: Tensor) -> Tensor:
+        """Return W2' A `[B, c1, h, w]` for `coefficients` A of z2 `[B, P, c2]`."""
+        return self.add_hidden(coefficients @ self.weight2)
+
+    def add_hidden(self, patches: Tensor) -> Tensor:
+        """Add up patches of layer 1, `[B, P, a]`, to `[B, c1, h, w]`."""
+        return self.hidden.add(patches, self.hidden_size)
+
+    def add_pixels(self, patches: Tensor) -> Tensor:
+        """Add up patches of the image that places see, `[B, P, q]`, to `[B, C, H, W]`."""
+        return self.receptive.add(patches, self.shape[1:])
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return f(x) `[B, classes]`, equal to the network's up to rounding."""
+        hidden2 = self.layer2(self.layer1(images).relu()).relu()
+        return hidden2.flatten(1) @ self.head.flatten(1).t() + self.head_bias
+
+
+def _is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
+    """Whether a backbone is convolution, ReLU, convolution, ReLU, with square patches."""
+    if not isinstance(backbone, nn.Sequential) or len(backbone) != 4:
+        return False
+    has_relus = isinstance(backbone[1], nn.ReLU) and isinstance(backbone[3], nn.ReLU)
+    return has_relus and _is_plain(backbone[0]) and _is_plain(backbone[2])
+
+
+def _is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of square patches, without groups and dilation."""
+    return (
+        isinstance(layer, nn.Conv2d)
+        and len({*layer.kernel_size}) == len({*layer.stride}) == len({*layer.padding}) == 1
+        and (*layer.dilation, layer.groups, layer.padding_mode) == (1, 1, 1, "zeros")
+    )
+
+
+def _convolution(layer: nn.Module) -> nn.Conv2d:
+    assert isinstance(layer, nn.Conv2d)
+    return layer
+
+
+def _patches(layer: nn.Conv2d) -> Patches:
+    return Patches(layer.kernel_size[0], layer.stride[0], int(layer.padding[0]))
+
+
+def _bias(layer: nn.Conv2d) -> Tensor:
+    if layer.bias is None:
+        return layer.weight.new_zeros(layer.out_channels)
+    return layer.bias.detach()
