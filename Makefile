@@ -3,25 +3,28 @@ PYTHON ?= python3
 BIN := $(CURDIR)/.venv/bin
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 export PATH := $(BIN):$(PATH)
+# Snakemake reads configs for its report in the locale's encoding; ours are UTF-8.
+export PYTHONUTF8 := 1
 
-.PHONY: quickstart report test test-faults test-slurm benchmarks coverage mutants check fix
+.PHONY: quickstart report test test-faults test-slurm benchmarks coverage mutants check schema fix
 
 quickstart: .venv/ready
 	snakemake --cores all
 
-# one page of all that was made; another config: make report OPTIONS="--configfile FILE --config data=FOLDER"
+# one page with all tables and figures; for another config:
+# make report OPTIONS="--configfile FILE --config data=FOLDER"
 report: .venv/ready
-	snakemake benchmarks --cores all $(OPTIONS)
+	snakemake job_costs --cores all $(OPTIONS)
 	irpipe verify results
-	snakemake benchmarks --report results/report.html --report-stylesheet workflow/report/page.css $(OPTIONS)
+	snakemake job_costs --report results/report.html --report-stylesheet workflow/report/page.css $(OPTIONS)
 
 test: .venv/ready
 	pytest
 
 # docs/faults.md in full: 50 kills, 100 races, 1,000 changes to each file
 test-faults: .venv/ready
-	IRPIPE_KILLS=50 IRPIPE_RECOVERIES=20 IRPIPE_RACES=100 IRPIPE_CHANGES=1000 pytest tests/test_faults_*.py tests/test_kills.py \
-		tests/test_resume.py tests/test_damage.py
+	IRPIPE_KILLS=50 IRPIPE_RECOVERIES=20 IRPIPE_RACES=100 IRPIPE_CHANGES=1000 pytest tests/faults \
+		tests/training/test_resume.py
 
 # the workflow on a Slurm of this machine; as root, where apt can install one
 test-slurm: .venv/ready
@@ -35,7 +38,8 @@ benchmarks: .venv/ready
 coverage: .venv/ready
 	pytest --cov=irpipe --cov-report=term-missing:skip-covered --cov-fail-under=95
 
-# changes stats, io and ascent in a copy, one place at a time; `mutmut results` lists what no test noticed (half an hour)
+# changes statistics, files and gradient ascent in a copy, one place at a time (half an hour);
+# `mutmut results` lists what no test noticed
 mutants: .venv/ready
 	$(PIP) '.[mutants]'
 	IRPIPE_CHANGES=30 mutmut run
@@ -49,6 +53,10 @@ check: .venv/ready
 	mypy
 	snakemake --lint
 	for config in config/*.yaml; do irpipe check --config $$config || exit; done
+
+# config/schema.json, which editors complete keys by
+schema: .venv/ready
+	python -m irpipe.config.json_schema > config/schema.json
 
 fix: .venv/ready
 	ruff check --fix .

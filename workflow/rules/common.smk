@@ -1,49 +1,71 @@
 """The checked config and what the rules look up in it. Inputs: the config. Outputs: none."""
 
+import hashlib
 import json
 import os
 import re
 import sys
+from functools import cache
+from pathlib import Path
 
-from irpipe import codehash, config as configs, lease
+from irpipe import code_hash, config as configs
+from irpipe.config import captions
 from irpipe.errors import IrpipeError
-from irpipe.reports.parts import captions
+from irpipe.results import data_record
+from irpipe.runtime import gpu_lock
+
+
+def refuse(error):
+    """End with one line. sys.exit would add Snakemake's traceback."""
+    print(f"irpipe: error: {error}", file=sys.stderr, flush=True)
+    os._exit(2)
+
+
+# A folder is text, but Snakemake reads `--config released=2024_01` as a number.
+for argument in workflow.config_settings.config_args or ():
+    key, _, text = argument.partition("=")
+    if key in ("data", "released") and not isinstance(config.get(key), str | None):
+        config[key] = text
 
 try:
-    CONFIG = configs.check(config)
-    NETWORKS = {run: made for made in CONFIG["networks"] for run in configs.runs(made)}
-    # folders reach the commands by the environment: where data lie decides no number, so moving them reruns nothing
+    CONFIG = configs.validate(config)
+    NETWORKS = {
+        run: entry for entry in CONFIG["networks"] for run in configs.runs(entry)
+    }
+    # Folders reach the commands through the environment: moving them changes no number,
+    # so it must not rerun a job.
     for variable, key in (("IRPIPE_DATA", "data"), ("IRPIPE_RELEASED", "released")):
         folder = CONFIG[key] or os.environ.get(variable) or key
+        # Configs are UTF-8. In a locale without it, Python names such a folder otherwise.
+        folder = os.fsdecode(folder.encode(errors="surrogateescape"))
         CONFIG[key] = os.path.abspath(os.path.expanduser(folder))
         os.environ[variable] = CONFIG[key]
-    for run, made in NETWORKS.items():
+    for run, entry in NETWORKS.items():
         if run[3] == "released":
-            path = os.path.join(CONFIG["released"], made["released"][run[2]])
+            path = os.path.join(CONFIG["released"], entry["released_files"][run[2]])
             if not os.path.isfile(path):
                 raise IrpipeError(
                     f"{path}: no such file; the config wants it as {'/'.join(run)}"
                 )
 except IrpipeError as error:
-    print(f"irpipe: error: {error}", file=sys.stderr, flush=True)
-    os._exit(
-        2
-    )  # before any job; sys.exit would add Snakemake's traceback to the one line
+    refuse(error)
 
-os.environ["IRPIPE_LEASE"] = "1"  # each job computes on a GPU of its own
-os.environ["IRPIPE_SOURCE"] = str(configs.SHIPPED.parent)  # for --sdm conda
+os.environ["IRPIPE_LOCK_GPU"] = "1"  # each job computes on a GPU of its own
+os.environ["IRPIPE_SOURCE"] = str(configs.CONFIG_FOLDER.parent)  # for --sdm conda
 config["captions"] = {  # where the report's templates find them
     section: {name: captions.caption(CONFIG, section, name) for name in CONFIG[section]}
     for section in ("tables", "figures")
 }
 
-LOGS = [
-    f"results/{'/'.join(run)}/network.csv" for run in NETWORKS if run[3] != "released"
+TRAINING_LOGS = [
+    f"results/{'/'.join(run)}/training_log.csv"
+    for run in NETWORKS
+    if run[3] != "released"
 ]
 TABLES = [
     f"results/tables/table_{name}.{suffix}"
     for name in CONFIG["tables"]
-    for suffix in ("csv", "md", "tex", "html", "sha256")
+    for suffix in ("csv", "parquet", "md", "tex", "html", "sha256")
 ]
 FIGURES = [
     f"results/figures/figure_{name}.{suffix}"
@@ -52,29 +74,64 @@ FIGURES = [
 ]
 
 
-def cores():
-    """Cores of a job that computes: 4, or the share of `--cores` that lets a job run on every GPU at a time."""
-    given = workflow.resource_settings.cores or sys.maxsize
+def cores_per_job():
+    """Cores of a job that computes: at most 4, and few enough that all GPUs have a job."""
+    cores = workflow.resource_settings.cores or sys.maxsize
     gpu = workflow.global_resources.get("gpu")
-    return max(1, min(4, given // (gpu and gpu.value or 1)))
+    n_gpus = gpu.value if gpu and gpu.value else 1
+    return max(1, min(4, cores // n_gpus))
 
 
-def place(wildcards, output):
-    """Where a rule's output lies, also where another workflow has put it below a prefix of its own."""
+def output_dir(wildcards, output):
+    """Folder of a rule's outputs; includes the prefix if another workflow uses this module."""
     return os.path.dirname(output[0])
 
 
-def either(names):
-    """A wildcard constraint that admits just these names."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+def state_dir(wildcards, output):
+    """Folder of the states of interrupted trainings: `results/state`, with the module's prefix."""
+    results_dir = os.path.join(output.network, *[os.pardir] * 5)
+    return os.path.normpath(os.path.join(results_dir, "state"))
 
 
-def given(section, name):
-    """The entry of a name, written so that the command line takes it and any change of it is seen."""
+def any_of(names):
+    """Regular expression for a wildcard that may take only these values."""
+    return "|".join(map(re.escape, names)) or "(?!)"  # (?!) matches nothing
+
+
+def entry_argument(section, name):
+    """A config entry as the argument NAME={...} of the irpipe command.
+
+    As a rule parameter, it makes Snakemake rerun the job when the entry changes.
+    """
     return f"{name}={json.dumps(CONFIG[section][name], sort_keys=True)}"
 
 
+def attack_argument(wildcards, input):
+    """The attack's entry as an argument; its surrogates are where this job's inputs are."""
+    surrogates = {"surrogates": list(input.surrogates)} if input.surrogates else {}
+    entry = CONFIG["attacks"][wildcards.attack] | surrogates
+    return f"{wildcards.attack}={json.dumps(entry, sort_keys=True)}"
+
+
+def data_changed_to(wildcards):
+    """What the content of a split changed to since it was recorded (see `changed_to`)."""
+    path = rules.check_data.output[0].format(**wildcards)
+    entry = entry_argument("datasets", wildcards.dataset)
+    try:
+        return data_record.changed_to(Path(path), entry, Path(CONFIG["data"]))
+    except IrpipeError as error:
+        refuse(error)
+
+
+@cache
+def released_sha256(name):
+    """SHA-256 of a released network. Another file is imported again, another folder is not."""
+    with open(os.path.join(CONFIG["released"], name), "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def kind(section, name):
+    """The kind of a config entry."""
     return CONFIG[section][name]["kind"]
 
 
@@ -83,29 +140,31 @@ def network(wildcards, run):
     return NETWORKS[wildcards.dataset, wildcards.model, wildcards.method, run]
 
 
-def shown(section, name):
+def report_label(section, name):
     """How the report page lists a table or figure."""
-    return {"shows": CONFIG[section][name]["title"]}
+    # Snakemake takes {x} for a wildcard, but not with an invisible letter after the brace.
+    return {"shows": CONFIG[section][name]["title"].replace("{", "{\N{WORD JOINER}")}
 
 
 def results(section, name):
     """The results that a table or figure shows: those of its attacks, of every network."""
     entry = CONFIG[section][name]
+    attacks = entry.get("attacks", [entry.get("attack")])
     return [
         f"results/{'/'.join(run)}/{attack}.h5"
-        for run, made in NETWORKS.items()
-        for attack in entry.get("attacks", [entry.get("attack")])
-        if attack in made["attacks"]
+        for run, networks in NETWORKS.items()
+        for attack in attacks
+        if attack in networks["attacks"]
     ]
 
 
 wildcard_constraints:
-    dataset=either(CONFIG["datasets"]),
-    model=either({run[1] for run in NETWORKS}),
-    method=either({run[2] for run in NETWORKS}),
-    run=either({run[3] for run in NETWORKS}),
+    dataset=any_of(CONFIG["datasets"]),
+    model=any_of({run[1] for run in NETWORKS}),
+    method=any_of({run[2] for run in NETWORKS}),
+    run=any_of({run[3] for run in NETWORKS}),
     k=r"\d+",
     split="train|test",
-    attack=either(CONFIG["attacks"]),
-    table=either(CONFIG["tables"]),
-    figure=either(CONFIG["figures"]),
+    attack=any_of(CONFIG["attacks"]),
+    table=any_of(CONFIG["tables"]),
+    figure=any_of(CONFIG["figures"]),

@@ -2,11 +2,11 @@
 
 
 rule evaluate:
-    """Attack a network at all radii and step counts at once."""
+    """Attack a network at every eps and step count in one job."""
     input:
         data="results/data/{dataset}.test.json",
         network="results/{dataset}/{model}/{method}/{run}/network.safetensors",
-        sources=lambda w: CONFIG["attacks"][w.attack].get("sources", []),
+        surrogates=lambda w: CONFIG["attacks"][w.attack].get("surrogates", []),
     output:
         "results/{dataset}/{model}/{method}/{run}/{attack}.h5",
     log:
@@ -17,16 +17,18 @@ rule evaluate:
         "evaluate"
     conda:
         "../envs/irpipe.yaml"
-    threads: cores()
+    threads: cores_per_job()
     resources:
         gpu=1,
         mem_mb=lambda w, attempt: 4000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
-        attack=lambda w: given("attacks", w.attack),
-        code=lambda w: codehash.of_evaluation(
+        # Snakemake reruns the job when this one changes, and not when paths of inputs do.
+        entry=lambda w: entry_argument("attacks", w.attack),
+        attack=attack_argument,
+        code_hash=lambda w: code_hash.of_evaluation(
             kind("datasets", w.dataset), kind("attacks", w.attack)
         ),
     shell:
         "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q}"
-        " --code {params.code} --output {output:q} > {log:q} 2>&1"
+        " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"

@@ -5,17 +5,17 @@ report: "../report/workflow.rst"
 
 
 rule table:
-    """A table as CSV, Markdown, LaTeX and HTML."""
+    """A table as CSV, Parquet, Markdown, LaTeX and HTML."""
     input:
         lambda w: results("tables", w.table),
     output:
-        multiext("results/tables/table_{table}", ".csv", ".md", ".tex"),
+        multiext("results/tables/table_{table}", ".csv", ".parquet", ".md", ".tex"),
         report(
             "results/tables/table_{table}.html",
             caption="../report/table.rst",
             category=lambda w: captions.part(w.table),
             subcategory="Tables",
-            labels=lambda w: shown("tables", w.table),
+            labels=lambda w: report_label("tables", w.table),
         ),
         "results/tables/table_{table}.sha256",
     log:
@@ -26,25 +26,25 @@ rule table:
     conda:
         "../envs/irpipe.yaml"
     params:
-        table=lambda w: given("tables", w.table),
-        code=lambda w: codehash.of_report(kind("tables", w.table)),
-        folder=place,
+        table=lambda w: entry_argument("tables", w.table),
+        code_hash=lambda w: code_hash.of_report(kind("tables", w.table)),
+        folder=output_dir,
     shell:
-        "irpipe report --table {params.table:q} {input:q} --code {params.code} --output {params.folder:q} > {log:q} 2>&1"
+        "irpipe report --table {params.table:q} {input:q} --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure:
     """A figure as PNG, PDF and SVG."""
     input:
         lambda w: results("figures", w.figure),
-        LOGS,
+        TRAINING_LOGS,
     output:
         report(
             "results/figures/figure_{figure}.png",
             caption="../report/figure.rst",
             category=lambda w: captions.part(w.figure),
             subcategory="Figures",
-            labels=lambda w: shown("figures", w.figure),
+            labels=lambda w: report_label("figures", w.figure),
         ),
         multiext("results/figures/figure_{figure}", ".pdf", ".svg", ".sha256"),
     log:
@@ -55,14 +55,14 @@ rule figure:
     conda:
         "../envs/irpipe.yaml"
     params:
-        figure=lambda w: given("figures", w.figure),
-        code=lambda w: codehash.of_report(kind("figures", w.figure)),
-        folder=place,
+        figure=lambda w: entry_argument("figures", w.figure),
+        code_hash=lambda w: code_hash.of_report(kind("figures", w.figure)),
+        folder=output_dir,
     shell:
-        "irpipe report --figure {params.figure:q} {input:q} --code {params.code} --output {params.folder:q} > {log:q} 2>&1"
+        "irpipe report --figure {params.figure:q} {input:q} --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"
 
 
-rule benchmarks:
+rule job_costs:
     """A figure of what the jobs cost; the last thing made for the report page."""
     input:
         TABLES,
@@ -70,19 +70,19 @@ rule benchmarks:
     output:
         report(
             "results/benchmarks/figure_jobs.png",
-            caption="../report/benchmarks.rst",
+            caption="../report/job_costs.rst",
             category="What it cost",
             labels={"shows": "Seconds and memory of every job"},
         ),
         multiext("results/benchmarks/figure_jobs", ".pdf", ".svg", ".sha256"),
     log:
-        "results/logs/benchmarks.log",
+        "results/logs/job_costs.log",
     localrule: True
     conda:
         "../envs/irpipe.yaml"
     params:
-        code=codehash.of_report("benchmarks"),
-        folder=place,
+        code_hash=code_hash.of_report("job_costs"),
+        folder=output_dir,
     shell:
-        "irpipe report --figure 'jobs={{kind: benchmarks, title: What the jobs cost}}' {params.folder:q}"
-        " --code {params.code} --output {params.folder:q} > {log:q} 2>&1"
+        "irpipe report --figure 'jobs={{kind: job_costs, title: What the jobs cost}}' {params.folder:q}"
+        " --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"

@@ -3,12 +3,12 @@
 
 envvars:
     "IRPIPE_DATA",
-    "IRPIPE_LEASE",
+    "IRPIPE_LOCK_GPU",
     "IRPIPE_RELEASED",
     "IRPIPE_SOURCE",
 
 
-rule data:
+rule check_data:
     """Check that a split of a data set is complete (or fetch it, if the config allows) and record its hash."""
     output:
         "results/data/{dataset}.{split}.json",
@@ -23,15 +23,17 @@ rule data:
         mem_mb=4000,
         runtime=30,
     params:
-        dataset=lambda w: given("datasets", w.dataset),
-        code=lambda w: codehash.of_data(kind("datasets", w.dataset)),
+        dataset=lambda w: entry_argument("datasets", w.dataset),
+        code_hash=lambda w: code_hash.of_data(kind("datasets", w.dataset)),
         download=lambda w: "--download" if CONFIG["download"] else "",
+        changed_to=data_changed_to,
     shell:
         "irpipe data --dataset {params.dataset:q} --split {wildcards.split} {params.download}"
-        " --code {params.code} --output {output:q} > {log:q} 2>&1"
+        " --code {params.code_hash} --changed-to={params.changed_to}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
-rule released:
+rule import_released:
     """Turn a released network into a checkpoint."""
     output:
         "results/{dataset}/{model}/{method}/released/network.safetensors",
@@ -46,13 +48,16 @@ rule released:
         mem_mb=2000,
         runtime=10,
     params:
-        dataset=lambda w: given("datasets", w.dataset),
-        file=lambda w: network(w, "released")["released"][w.method],
-        code=lambda w: codehash.of_import(kind("datasets", w.dataset)),
+        dataset=lambda w: entry_argument("datasets", w.dataset),
+        file=lambda w: network(w, "released")["released_files"][w.method],
+        sha256=lambda w: released_sha256(
+            network(w, "released")["released_files"][w.method]
+        ),
+        code_hash=lambda w: code_hash.of_import(kind("datasets", w.dataset)),
     shell:
         'irpipe import "$IRPIPE_RELEASED"/{params.file:q} --dataset {params.dataset:q}'
         " --model {wildcards.model} --method {wildcards.method}"
-        " --code {params.code} --output {output:q} > {log:q} 2>&1"
+        " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"
 
 
 rule train:
@@ -61,26 +66,28 @@ rule train:
         "results/data/{dataset}.train.json",
     output:
         network="results/{dataset}/{model}/{method}/seed{k}/network.safetensors",
-        log="results/{dataset}/{model}/{method}/seed{k}/network.csv",
+        log="results/{dataset}/{model}/{method}/seed{k}/training_log.csv",
     log:
         "results/logs/{dataset}/{model}/{method}/seed{k}/train.log",
     benchmark:
         "results/benchmarks/{dataset}/{model}/{method}/seed{k}/train.tsv"
     conda:
         "../envs/irpipe.yaml"
-    threads: cores()
+    threads: cores_per_job()
     resources:
         gpu=1,
         mem_mb=lambda w, attempt: 8000 * attempt,
         runtime=lambda w, attempt: 240 * attempt,
     params:
-        dataset=lambda w: given("datasets", w.dataset),
-        method=lambda w: given("methods", w.method),
-        recipe=lambda w: given("recipes", network(w, f"seed{w.k}")["recipe"]),
-        code=lambda w: codehash.of_training(
+        dataset=lambda w: entry_argument("datasets", w.dataset),
+        method=lambda w: entry_argument("methods", w.method),
+        recipe=lambda w: entry_argument("recipes", network(w, f"seed{w.k}")["recipe"]),
+        code_hash=lambda w: code_hash.of_training(
             kind("datasets", w.dataset), kind("methods", w.method)
         ),
+        state=state_dir,
     shell:
         "irpipe train --dataset {params.dataset:q} --model {wildcards.model} --method {params.method:q}"
-        " --recipe {params.recipe:q} --run {wildcards.k} --state results/state"
-        " --code {params.code} --output {output.network:q} > {log:q} 2>&1"
+        " --recipe {params.recipe:q} --run {wildcards.k} --state {params.state:q}"
+        " --code {params.code_hash} --output {output.network:q} --log {output.log:q}"
+        " > {log:q} 2>&1"
