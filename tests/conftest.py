@@ -1,4 +1,4 @@
-"""Real data for the tests that need it: `IRPIPE_SHARED`, else the folder `shared` beside the repository."""
+"""Real data, from the folder that `IRPIPE_SHARED` names, and projects in which all was made."""
 
 import os
 import shutil
@@ -7,16 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from project import Project, copied
+from workflow_copy import ROOT, Project, copy_project
 
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as the command line does, before torch is loaded
+# The command line sets this before torch is loaded, and so do the tests.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder with `datasets/` and `released/`; the test is skipped where there is none."""
-    beside = Path(__file__).resolve().parents[2] / "shared"
-    folder = Path(os.environ.get("IRPIPE_SHARED") or beside)
+    folder = Path(os.environ.get("IRPIPE_SHARED") or ROOT.parent / "shared")
     if not (folder / "datasets").is_dir():
         pytest.skip(f"no real data: {folder / 'datasets'} is not a folder (set IRPIPE_SHARED)")
     return folder
@@ -35,15 +35,14 @@ def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which everything has been made once."""
-    project = copied(tmp_path_factory.mktemp("built") / "irpipe")
-    run = project.snakemake()
-    assert run.returncode == 0, run.stderr
+    """A project in which snakemake has made everything."""
+    project = copy_project(tmp_path_factory.mktemp("built") / "irpipe")
+    project.make()
     return project.folder
 
 
 @pytest.fixture
 def project(built: Path, tmp_path: Path) -> Project:
-    """A copy of it, metadata and times included, to be changed."""
+    """A copy of `built`, with metadata and times, for one test to change."""
     shutil.copytree(built, tmp_path / "irpipe", symlinks=True)
     return Project(tmp_path / "irpipe")

@@ -1,0 +1,63 @@
+"""The cost before the first number: starting a command, planning hundreds of jobs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from workflow_copy import ROOT
+
+from irpipe.config import yaml_reader
+from irpipe.config.kinds import kinds
+
+
+def run_python(folder: Path, *arguments: str) -> tuple[float, str]:
+    """CPU seconds of a Python command, and what it printed.
+
+    Other work on the machine does not lengthen the CPU time.
+    """
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    user_seconds = after.children_user - before.children_user
+    system_seconds = after.children_system - before.children_system
+    return user_seconds + system_seconds, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [["check"], ["report", "--help"], ["--version"]])
+def test_commands_without_torch_start_in_half_a_second(tmp_path: Path, command: list[str]) -> None:
+    assert min(run_python(tmp_path, "-m", "irpipe", *command)[0] for _ in range(3)) < 0.5
+
+
+def test_reports_import_no_torch(tmp_path: Path) -> None:
+    names = [f"irpipe.reports.{kind}" for kind in kinds("reports")]
+    script = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
+    assert run_python(tmp_path, "-c", script)[1] == "False\n"
+
+
+def test_dry_run_of_the_paper_with_ten_seeds_takes_under_twenty_seconds(tmp_path: Path) -> None:
+    """The released networks are empty files, because a dry run does not read them."""
+    paper = ROOT / "config/paper.yaml"
+    for entry in yaml_reader.read_yaml(paper)["networks"]:
+        for file in entry.get("released_files", {}).values():
+            (tmp_path / file).touch()
+    files = ["--snakefile", str(ROOT / "Snakefile"), "--configfile", str(paper)]
+    options = ["--dry-run", "--cores", "2", "--config", "seeds=10", f"released={tmp_path}"]
+    seconds, output = run_python(tmp_path, "-m", "snakemake", *files, *options)
+    n_jobs = {
+        line.split()[0]: int(line.split()[1])
+        for line in output.splitlines()
+        if line.startswith(("train ", "total "))
+    }
+    assert n_jobs["train"] >= 300
+    assert n_jobs["total"] > 600
+    assert seconds < 20

@@ -1,0 +1,145 @@
+"""`irpipe stress` when a network, torchattacks or the command is wrong: one line, no loss."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import run
+
+from irpipe.results.result import read_result
+
+# `late` fails at ten images, after the probe has tried three; `nan` has a gradient of NaN.
+NETWORKS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, after=lambda images, logits: logits):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+        self.after = after
+    def forward(self, images):
+        return self.after(images, self.body(images))
+
+def fail_late(images, logits):
+    if len(images) > 3:
+        raise LookupError("no room for so many\\nimages")
+    return logits
+
+def nan_gradient(images, logits):
+    return logits + (images - images).abs().sqrt().sum((1, 2, 3))[:, None]
+
+sound = Net
+late = lambda: Net(fail_late)
+nan = lambda: Net(nan_gradient)
+double = lambda: Net(lambda images, logits: logits.double())
+half = lambda: Net(lambda images, logits: logits.half())
+broken = lambda: 1 / 0
+"""
+PGD = "pgd={kind: pgd, steps: 2, eps: [0, 0.2], images: 10}"
+STRONG = "strong={kind: margin_pgd, steps: [1, 2], eps: [0, 0.2], images: 10}"
+
+
+def stress(folder: Path, function: str, *attacks: str) -> int:
+    """The exit code of `irpipe stress` with the attacks on a function of NETWORKS."""
+    (folder / "strange_networks.py").write_text(NETWORKS, encoding="utf-8")
+    sys.modules.pop("strange_networks", None)
+    network = ("--checkpoint", f"strange_networks:{function}", "--dataset", "digits")
+    options = ("--device", "cpu", "--output", folder / "o")
+    return run("stress", *network, *options, "--attacks", *attacks)
+
+
+def without_progress(text: str) -> str:
+    """The lines of standard error that are no progress."""
+    return "".join(line for line in text.splitlines(keepends=True) if "s left" not in line)
+
+
+@pytest.fixture(autouse=True)
+def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_error_of_the_network_is_one_line_that_names_network_and_attack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = "one={kind: pgd, steps: 2, eps: 0.2, images: 3}"
+    assert stress(tmp_path, "late", PGD, one, STRONG) == 2
+    printed = capsys.readouterr()
+    assert without_progress(printed.err) == (
+        "irpipe stress: error: "
+        "pgd on strange_networks:late: LookupError: no room for so many; "
+        "strong on strange_networks:late: LookupError: no room for so many "
+        "(--debug prints the traceback)\n"
+    )
+    # The attack between them has run.
+    assert [path.name for path in (tmp_path / "o").glob("*.h5")] == ["one.h5"]
+    assert "pgd: failed" in printed.out
+    assert "strong: failed" in printed.out
+
+
+def test_debug_prints_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert stress(tmp_path, "late", PGD, "--debug") == 2
+    printed = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in printed
+    assert "in fail_late" in printed
+    assert printed.splitlines()[-1].startswith("irpipe stress: error: pgd on strange_networks")
+    assert stress(tmp_path, "broken", PGD, "--debug") == 2
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_a_function_that_fails_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stress(tmp_path, "broken", PGD) == 2
+    reason = "the function fails (ZeroDivisionError: division by zero)"
+    expected = f"irpipe stress: error: strange_networks:broken: {reason}\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_gradient_of_nan_is_suspected_of_masking(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stress(tmp_path, "nan", STRONG) == 0
+    assert "masking suspected: vanishing gradients" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("function", ["double", "half"])
+def test_logits_of_other_dtypes_give_the_same_accuracy(function: str, tmp_path: Path) -> None:
+    assert stress(tmp_path, "sound", PGD, STRONG) == 0
+    expected = read_result(tmp_path / "o" / "pgd.h5").arrays["correct"]
+    assert stress(tmp_path, function, PGD, STRONG) == 0
+    correct = read_result(tmp_path / "o" / "pgd.h5").arrays["correct"]
+    assert (correct == expected).all()
+
+
+def test_a_name_that_is_given_twice_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stress(tmp_path, "sound", PGD, PGD.replace("0.2", "0.1")) == 2
+    assert "two attacks are called pgd" in capsys.readouterr().err
+    assert not list(tmp_path.glob("o/*"))
+
+
+def test_torchattacks_is_asked_for_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    square = "square={kind: autoattack, attacks_to_run: square, images: 2}"
+    assert stress(tmp_path, "sound", PGD, square) == 2
+    message = "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
+    assert capsys.readouterr() == ("", f"irpipe stress: error: {message}\n")
+    assert not list(tmp_path.glob("o/*"))
+
+
+def test_an_error_within_torchattacks_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torchattacks = pytest.importorskip("torchattacks")
+    monkeypatch.setattr(torchattacks.APGD, "forward", torchattacks.APGD.attack_single_run)
+    apgd = "apgd={kind: autoattack, attacks_to_run: apgd-ce, steps: 1, images: 4, eps: 0.2}"
+    assert stress(tmp_path, "sound", apgd, PGD) == 2
+    printed = capsys.readouterr()
+    assert without_progress(printed.err).count("\n") == 1
+    assert "apgd on strange_networks:sound: " in printed.err
+    assert "o/pgd.h5" in printed.out

@@ -1,0 +1,107 @@
+"""Figures: their files, what they cannot draw, and text that looks like mathematics."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+from made_results import ABOUT_AS_ROBUST, make_pgd_pair
+from pgd_results import MNIST_EPS, make_cifar_result, make_pgd_result
+
+from irpipe.errors import IrpipeError
+from irpipe.reports import accuracy_curve, claims_page, job_costs, training_cost, training_curves
+from irpipe.results.result import Result
+
+NO_MATHEMATICS = r"from $5 to $\undefined{"  # as mathematics, it has no end
+
+
+def make_training_log(run: str, loss: list[float]) -> Result:
+    attrs = {"dataset": "mnist", "model": "small", "method": "int", "run": run}
+    attrs |= {"attack": "training", "kind": "training of int", "device": "cpu"}
+    numbers = {"clean_accuracy": 0.9, "attacked_accuracy": 0.5, "eps": 0.3, "lr": 1e-3}
+    arrays = {name: np.full(len(loss), value) for name, value in numbers.items()}
+    arrays |= {"loss": np.array(loss), "epoch": np.arange(len(loss)), "seconds": np.array(loss)}
+    return Result(attrs, arrays)
+
+
+@pytest.mark.parametrize("sweep", ["eps", "steps"])
+def test_curve_is_drawn_as_png_pdf_and_svg(sweep: Literal["eps", "steps"], tmp_path: Path) -> None:
+    results = [
+        make_pgd_result([0.9, 0.8, 0.7, 0.6, 0.5, 0.4], MNIST_EPS),
+        make_cifar_result([0.7, 0.6, 0.5, 0.4, 0.3], "small", "int"),
+    ]
+    png, pdf, svg = accuracy_curve.report(results, tmp_path / "robustness", title="T", sweep=sweep)
+    assert (png.name, pdf.name, svg.name) == ("robustness.png", "robustness.pdf", "robustness.svg")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert b"CreationDate" not in pdf.read_bytes()
+    assert svg.read_text(encoding="utf-8").count("<svg ") == 1
+
+
+def test_curve_names_what_it_cannot_draw(tmp_path: Path) -> None:
+    message = r"mnist/small/int/released/pgd was not evaluated at 50 steps"
+    with pytest.raises(IrpipeError, match=message):
+        accuracy_curve.report([make_pgd_result([0.5], [0.3])], tmp_path / "c", title="T", steps=50)
+    message = r"mnist/small/int/released/pgd was not evaluated at ε = 0.3"
+    with pytest.raises(IrpipeError, match=message):
+        accuracy_curve.report(
+            [make_pgd_result([0.5], [0.2])], tmp_path / "c", title="T", sweep="steps"
+        )
+
+
+def test_a_dollar_in_a_title_is_no_mathematics(tmp_path: Path) -> None:
+    curve = accuracy_curve.report(
+        [make_pgd_result([0.5], [0.3])], tmp_path / "c", title=NO_MATHEMATICS
+    )
+    assert f"<!-- {NO_MATHEMATICS} -->" in curve[2].read_text(encoding="utf-8")
+    logs = [make_training_log("seed0", [2.0, 0.5])]
+    curves = training_curves.report(logs, tmp_path / "t", title=NO_MATHEMATICS)
+    assert f"<!-- {NO_MATHEMATICS} -->" in curves[2].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("loss", "ticks"), [([20.0, 0.2], ["0.3", "1", "3", "10"]), ([1.8, 1.3], ["1.4", "1.6"])]
+)
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(
+    loss: list[float], ticks: list[str], tmp_path: Path
+) -> None:
+    logs = [make_training_log("seed0", loss)]
+    svg = training_curves.report(logs, tmp_path / "t", title="T")[2].read_text(encoding="utf-8")
+    assert "mathdefault" not in svg
+    for tick in ticks:
+        assert f"<!-- {tick} -->" in svg
+
+
+def test_training_cost_shows_the_first_network_of_a_method(tmp_path: Path) -> None:
+    logs = [make_training_log("seed0", [2.0, 4.0]), make_training_log("seed1", [9.0, 9.0])]
+    results = [
+        make_pgd_result([0.9] * 6, MNIST_EPS, run="seed0"),
+        make_pgd_result([0.1] * 6, MNIST_EPS, run="released"),
+    ]
+    svg = training_cost.report([*logs, *results], tmp_path / "c", title="T")[2].read_text(
+        encoding="utf-8"
+    )
+    assert "<!-- trained on cpu -->" in svg
+    assert "<!-- accuracy, 200 steps, ε = 0.3 (points) -->" in svg
+
+
+def test_figures_name_what_they_lack(tmp_path: Path) -> None:
+    result = make_pgd_result([0.5], [0.3])
+    with pytest.raises(IrpipeError, match=r"t: expected training logs .*; found none"):
+        training_curves.report([result], tmp_path / "t", title="T")
+    with pytest.raises(IrpipeError, match=r"t: expected training logs .* of mnist/small"):
+        training_cost.report([result], tmp_path / "t", title="T")
+    with pytest.raises(IrpipeError, match="t: expected the folder of Snakemake's benchmark files"):
+        job_costs.report([result], tmp_path / "t", title="T")
+
+
+def test_figure_of_the_claims_has_equal_bytes(tmp_path: Path) -> None:
+    results = [
+        *make_pgd_pair("int", range(158), range(150)),
+        *make_pgd_pair("adv", range(178), range(176)),
+    ]
+    attacks = ["pgd", "margin_pgd"]
+    first = claims_page.report(results, tmp_path / "a" / "v", title="V", attacks=attacks)
+    second = claims_page.report(results, tmp_path / "b" / "v", title="V", attacks=attacks)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert f"<!-- {ABOUT_AS_ROBUST.text} -->" in first[3].read_text(encoding="utf-8")

@@ -1,0 +1,233 @@
+"""Results as one tidy DataFrame: numbers by hand, and against numpy on results of real attacks."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_batches import DIGIT_SHAPE, make_network
+from made_results import EPS, FALLING, make_map_result, make_result
+
+from irpipe import config
+from irpipe.evaluation import evaluate_network
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import LoadedNetwork
+from irpipe.results import to_frame
+from irpipe.results.result import Result, read_result, write_result
+
+N_IMAGES = 6
+# One attack of each kind whose results have other axes or arrays.
+ATTACKS: dict[str, dict[str, Any]] = {
+    "aai": {"eps": [0, 0.1, 0.3], "steps": 2},
+    "gabor": {"eps": [10.0, 20.0], "steps": 2},
+    "isa": {
+        "eps_multipliers": [1.5, 2],
+        "class_sets": ["one", "all"],
+        "steps": 3,
+        "binary_search_steps": 3,
+    },
+    "pgd": {"eps": [0, 0.1], "steps": [1, 3]},
+    "pgd_maps": {"steps": 2, "ig_steps": 2},
+    "proposition1": {"eps_multipliers": [2]},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One result of each of ATTACKS, on a network with random weights and images of digits."""
+    network = make_network(1, DIGIT_SHAPE, 10)
+    metadata = {
+        "dataset": "digits",
+        "data": {"kind": "digits"},
+        "model": "small",
+        "method": "int",
+        "run": "seed0",
+    }
+    loaded = LoadedNetwork(network, FoldedNetwork(network, DIGIT_SHAPE), metadata, "feed")
+    folder = tmp_path_factory.mktemp("results")
+    for kind, options in ATTACKS.items():
+        entry = {"kind": kind, "images": N_IMAGES, "batch_size": N_IMAGES} | options
+        resolved = config.resolve_named("attacks", entry, "test")
+        device = torch.device("cpu")
+        result = evaluate_network(loaded, f"my_{kind}", resolved, Path(), device, "c0de")
+        write_result(folder / "digits" / "small" / f"{kind}.h5", result)
+    return folder
+
+
+def read_arrays(folder: Path, kind: str) -> dict[str, np.ndarray]:
+    return read_result(folder / "digits" / "small" / f"{kind}.h5").arrays
+
+
+# --- numbers by hand
+
+
+def test_accuracy_and_its_interval_by_hand() -> None:
+    """40 of 200 images are correct; the bounds p solve |0.2 - p| = z sqrt(p (1 - p) / 200)."""
+    result = make_result("pgd", FALLING, [1, 100])
+    result.arrays["linf_distance"][:100, EPS.index(0.3), 1] = 0.3
+    frame = to_frame(result)
+    assert len(frame) == len(EPS) * 2
+    row = frame[(frame.eps == 0.3) & (frame.steps == 100)].iloc[0]
+    assert row.n == 200
+    assert row.accuracy == 0.2
+    for bound in (row.accuracy_low, row.accuracy_high):
+        z = abs(0.2 - bound) / np.sqrt(bound * (1 - bound) / 200)
+        assert z == pytest.approx(1.959964, abs=1e-6)
+    assert row.accuracy_low < 0.2 < row.accuracy_high
+    assert row.mean_linf_distance == pytest.approx(0.15)
+
+
+def test_tau_by_hand() -> None:
+    """Of 200 images, 100 keep their prediction; 20 of these have no tau and 40 have 0.2, 40 0.8."""
+    result = make_map_result("int", 0.2, range(100), range(200))
+    at = EPS.index(0.1)
+    result.arrays["tau_defined"][:20, at] = False
+    result.arrays["kendall_tau"][:20, at] = 0
+    result.arrays["kendall_tau"][60:100, at] = 0.8
+    frame = to_frame([result])
+    row = frame[frame.eps == 0.1].iloc[0]
+    assert row.tau_n == 80
+    assert row.tau == pytest.approx(0.5)
+    assert row.tau_all == pytest.approx(0.5 * 80 / 200)
+    # Standard errors of the two means are 0.3 / sqrt(80) and 0.31 / sqrt(200).
+    assert (row.tau_low, row.tau_high) == pytest.approx((0.434, 0.566), abs=0.01)
+    assert (row.tau_all_low, row.tau_all_high) == pytest.approx((0.157, 0.243), abs=0.01)
+
+
+def make_isa_result() -> Result:
+    """Four images, two points, and the measures l1 two and l2 two."""
+    result = make_result("isa", {}, [1, 2], n=4)
+    arrays = {
+        name: array[:, :2] if array.ndim == 3 else array for name, array in result.arrays.items()
+    }
+    del arrays["eps"], arrays["steps"]
+    arrays["measure"] = np.array([0, 1])
+    arrays["normalised_discrepancy"] = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    arrays["is_valid"] = np.zeros((4, 2, 2), bool)
+    arrays["is_valid"][[0, 2], 0, 1] = True  # discrepancies 1 and 9
+    options = {"interpreter": "cam", "norms": ["l1", "l2"], "class_sets": ["two"]}
+    return Result(result.attrs | {"options": options}, arrays)
+
+
+def test_discrepancy_by_hand() -> None:
+    frame = to_frame(make_isa_result())
+    assert frame.point.tolist() == [0, 0, 1, 1]
+    assert frame.measure.tolist() == ["l1 two", "l2 two"] * 2
+    assert frame.n_valid.tolist() == [0, 2, 0, 0]
+    assert frame.mean_normalised_discrepancy[1] == 5
+    assert frame.mean_normalised_discrepancy.isna().tolist() == [True, False, True, True]
+    assert frame.eps.isna().all()
+    assert frame.steps.isna().all()
+
+
+# --- real attacks
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_rows_equal_the_arrays(folder: Path, kind: str) -> None:
+    arrays = read_arrays(folder, kind)
+    frame = to_frame(folder)
+    frame = frame[frame.kind == kind]
+    n_points, n_positions = arrays["correct"].shape[1:]
+    assert len(frame) == n_points * n_positions
+    assert (frame.n == N_IMAGES).all()
+    for (point, position), row in zip(
+        np.ndindex(n_points, n_positions), frame.itertuples(), strict=True
+    ):
+        cell = (slice(None), point, position)
+        assert row.point == point
+        assert row.accuracy == arrays["correct"][cell].mean()
+        distance = arrays["linf_distance"][cell].astype(float).mean()
+        assert row.mean_linf_distance == pytest.approx(distance, rel=1e-12)
+        if "eps" in arrays:
+            assert row.eps == arrays["eps"][point]
+        else:
+            assert np.isnan(row.eps)
+        assert row.steps is pd.NA if "measure" in arrays else row.steps == arrays["steps"][position]
+        if kind == "aai":
+            counts = arrays["prediction_unchanged"][cell] & arrays["tau_defined"][cell]
+            assert row.tau_n == counts.sum()
+            assert row.tau_all == pytest.approx((arrays["kendall_tau"][cell] * counts).mean())
+        else:
+            assert np.isnan(row.tau_all)
+        if kind == "isa":
+            assert row.n_valid == arrays["is_valid"][cell].sum()
+
+
+def test_measures_are_named(folder: Path) -> None:
+    frame = to_frame(folder).groupby("kind", sort=False).measure.unique()
+    assert list(frame["isa"]) == ["l1 one", "l1 all", "l2 one", "l2 all"]
+    assert list(frame["proposition1"]) == ["l1 two"]
+    assert list(frame["pgd"]) == [pd.NA]
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_image_rows_equal_the_arrays(folder: Path, kind: str) -> None:
+    """All arrays `[N, E, S]` are columns; those with more axes, such as maps, are not."""
+    arrays = read_arrays(folder, kind)
+    shape = arrays["correct"].shape
+    frame = to_frame(folder, per_image=True)
+    frame = frame[frame.kind == kind]
+    assert len(frame) == arrays["correct"].size
+    for name, array in arrays.items():
+        if array.shape == shape:
+            column = frame[name].to_numpy(array.dtype).reshape(shape)
+            np.testing.assert_array_equal(column, array, err_msg=name)
+        else:
+            assert name not in frame or array.ndim == 1
+    n_cells = shape[1] * shape[2]
+    assert frame["index"].tolist() == np.repeat(arrays["indices"], n_cells).tolist()
+    assert frame.label.tolist() == np.repeat(arrays["label"], n_cells).tolist()
+    assert frame.point.tolist() == np.repeat(np.arange(shape[1]), shape[2]).tolist() * N_IMAGES
+
+
+def test_image_rows_have_the_means_of_the_table(folder: Path) -> None:
+    keys = ["attack", "point", "steps", "measure"]
+    cells = to_frame(folder)
+    images = to_frame(folder, per_image=True)
+    means = images.groupby(keys, dropna=False, sort=False).correct.mean()
+    assert means.tolist() == cells.accuracy.tolist()
+    assert [str(attack) for attack in cells.attack.unique()] == [f"my_{kind}" for kind in ATTACKS]
+
+
+# --- columns
+
+
+def test_columns_and_dtypes() -> None:
+    frame = to_frame([make_result("pgd", {}, [1]), make_isa_result()])
+    text = ("dataset", "model", "method", "run", "attack", "kind", "measure")
+    text += ("network_sha256", "data_sha256", "code_hash", "device")
+    integers = {"seed": "int64", "point": "int64", "n": "int64"}
+    integers |= dict.fromkeys(("steps", "tau_n", "n_valid"), "Int64")
+    expected = dict.fromkeys(text, "string") | integers
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
+        name: expected.get(name, "float64") for name in frame
+    }
+    assert list(frame) == [
+        *("dataset", "model", "method", "run", "attack", "kind", "seed"),
+        *("eps", "point", "steps", "measure"),
+        *("n", "accuracy", "accuracy_low", "accuracy_high", "mean_linf_distance"),
+        *("tau", "tau_n", "tau_low", "tau_high", "tau_all", "tau_all_low", "tau_all_high"),
+        *("mean_normalised_discrepancy", "n_valid"),
+        *("network_sha256", "data_sha256", "code_hash", "train_eps", "device"),
+    ]
+    assert frame.iloc[0][["network_sha256", "data_sha256", "code_hash", "device"]].tolist() == [
+        *("feed", "beef", "c0de", "cpu")
+    ]
+    assert (frame.train_eps == 0.3).all()
+    assert (frame.seed == 99).all()
+
+
+def test_extra_columns_of_images_keep_their_type() -> None:
+    """An array that another kind does not have is missing there, and makes no integer a float."""
+    first = make_isa_result()
+    first.arrays["target"] = np.full((4, 2, 2), 7)
+    frame = to_frame([first, make_result("pgd", {}, [1], n=3)], per_image=True)
+    assert str(frame.target.dtype) == "Int64"
+    assert str(frame.is_valid.dtype) == "boolean"
+    assert str(frame.correct.dtype) == "bool"
+    assert frame.target[:16].tolist() == [7] * 16
+    assert frame.target[16:].isna().all()
+    assert list(frame)[-5:] == ["network_sha256", "data_sha256", "code_hash", "train_eps", "device"]

@@ -1,0 +1,106 @@
+"""The report page as a person meets it: in a browser, by clicks, on a screen and on a phone."""
+
+import base64
+from pathlib import Path
+
+import pytest
+from chromium import Page
+from workflow_copy import ROOT, Project
+
+# Category, subcategory and label in the list: the file.
+ENTRIES = {
+    ("Beyond the paper", "Tables", "Steps"): "results/tables/table_steps.html",
+    ("Beyond the paper", "Figures", "Eps"): "results/figures/figure_eps.png",
+    ("What it cost", "", "Seconds and memory of every job"): "results/benchmarks/figure_jobs.png",
+}
+# `make report` makes the page with these options.
+PAGE_OPTIONS = [
+    "--report",
+    "results/report.html",
+    "--report-stylesheet",
+    "workflow/report/page.css",
+]
+CLICK = """
+(async () => {{
+  const all = [...document.querySelectorAll("{selector}")];
+  all.filter(element => element.innerText.includes("{text}")).at(-1).{action};
+  await new Promise(resolve => setTimeout(resolve, 300));
+}})()
+"""
+IMAGE = "document.querySelector('#app img:not(nav img)')"
+CONTENT = "document.querySelector('#app img:not(nav img), #app iframe')"
+PANEL = "document.querySelector('#app > div > div:last-child')"
+LIST_RIGHT_EDGE = """
+Math.max(...[...document.querySelectorAll('nav *')].map(
+  element => element.getBoundingClientRect().right))
+"""
+
+
+def box(element: str) -> str:
+    """JavaScript for the left, top, width and height of an element, in pixels."""
+    return (
+        f"(({{x, y, width, height}}) => [x, y, width, height])({element}.getBoundingClientRect())"
+    )
+
+
+def click(page: Page, selector: str, text: str, action: str = "click()") -> None:
+    """Click the last element that matches the selector and has the text."""
+    page.run(CLICK.format(selector=selector, text=text, action=action))
+
+
+def click_entry(page: Page, label: str, index: int) -> None:
+    """Click a link of an entry of the list: 0 shows the file, 1 its caption."""
+    click(page, "nav tr", label, f"querySelectorAll('a')[{index}].click()")
+
+
+def open_list(page: Page, category: str, subcategory: str) -> None:
+    page.run("app.setView({navbarMode: 'menu'})")
+    for text in filter(None, (category, subcategory)):
+        click(page, "nav a", text)
+
+
+@pytest.fixture(scope="module")
+def report(built: Path) -> Path:
+    assert " ".join(PAGE_OPTIONS) in (ROOT / "Makefile").read_text(encoding="utf-8")
+    project = Project(built)
+    project.make("job_costs")
+    project.make("job_costs", *PAGE_OPTIONS)
+    return built / "results/report.html"
+
+
+def test_every_table_and_figure_is_there(report: Path, tmp_path: Path) -> None:
+    with Page(tmp_path, 1280, 900) as page:
+        page.open(report)
+        for (category, subcategory, label), file in ENTRIES.items():
+            open_list(page, category, subcategory)
+            click_entry(page, label, 0)
+            content = base64.b64decode(page.run(f"{CONTENT}.src").split(",")[1])
+            assert content == (report.parents[1] / file).read_bytes()
+            if file.endswith("png"):
+                assert page.run(f"{IMAGE}.naturalWidth") > 300
+            click_entry(page, label, 1)
+            caption = page.run("document.querySelector('nav').innerText")
+            if category == "What it cost":
+                assert "Each point is a job" in caption
+            else:
+                assert "Attacked by: pgd" in caption
+                assert "digits small" in caption
+        assert len(page.run("Object.keys(results)")) == len(ENTRIES)
+        assert page.errors == []
+
+
+def test_the_page_fits_a_phone(report: Path, tmp_path: Path) -> None:
+    """The list stays within the screen, and the content below it gets most of the screen."""
+    with Page(tmp_path, 390, 844) as page:
+        page.open(report)
+        for category, subcategory, label in ENTRIES:
+            open_list(page, category, subcategory)
+            click_entry(page, label, 0)
+            assert page.run(LIST_RIGHT_EDGE) <= 390
+            left, top, width, height = page.run(box(PANEL))
+            assert (left, width, top + height) == (0, 390, 844)
+            assert height > 844 / 2
+            left, _, width, _ = page.run(box(CONTENT))
+            assert left >= 0
+            assert 300 < width <= 390 - left
+        assert page.errors == []
