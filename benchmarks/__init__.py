@@ -1,4 +1,4 @@
-"""What irpipe's shortcuts are worth: each line a ratio, both sides timed in turns in one run, with equal numbers.
+"""Benchmarks: the time of irpipe against the time of other programs for equal results.
 
-`python -m benchmarks` from the project's root.
+Both sides are timed in turns in one run. Run `python -m benchmarks` in the project's folder.
 """

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a line, a clock that takes turns, and the released networks."""
+"""What all benchmarks share: a comparison, a clock that takes turns, and released networks."""
 
 import statistics
 import time
@@ -10,25 +10,31 @@ from typing import Any
 import yaml
 
 from irpipe import config
-from irpipe.io import write_checkpoint
-from irpipe.released import convert
+from irpipe.networks.checkpoint import write_checkpoint
+from irpipe.networks.released import read_released
 
 
 @dataclass(frozen=True)
-class Line:
-    """One comparison: the same `work` by irpipe and by another; seconds, and what of the two is equal."""
+class Comparison:
+    """The seconds that irpipe and another program need for the same `work`.
+
+    `ratio` is the other program's time over irpipe's. `equal` says how equal their results are.
+    """
 
     work: str
     other: str
-    ours: float
-    theirs: float
+    irpipe_seconds: float
+    other_seconds: float
     ratio: float
     equal: str
 
 
 @dataclass(frozen=True)
 class Setup:
-    """Where data sets, released networks and a scratch folder are, and how often each side is timed."""
+    """Folders of data sets, of released networks and for temporary files.
+
+    `rounds` is how often each side is timed.
+    """
 
     data: Path
     released: Path
@@ -36,30 +42,58 @@ class Setup:
     rounds: int
 
     def checkpoint(self, dataset: str, model: str, method: str) -> Path:
-        """A checkpoint of a released network, by the names of config/released.yaml."""
-        for entry in yaml.safe_load((config.SHIPPED / "released.yaml").read_text())["networks"]:
-            if (entry["dataset"], entry["model"]) == (dataset, model) and method in entry["released"]:
-                name = entry["released"][method]
+        """Write a checkpoint of a released network, by the names of config/released.yaml."""
         path = self.scratch / f"{dataset}_{model}_{method}.safetensors"
+        file = self.released / _released_file(dataset, model, method)
         data = config.lookup("datasets", dataset, None)
-        write_checkpoint(path, convert(self.released / name, dataset, data, model, method))
+        write_checkpoint(path, read_released(file, dataset, data, model, method))
         return path
 
 
-def in_turns(rounds: int, *functions: Callable[[], Any]) -> tuple[list[Any], list[list[float]]]:
-    """What the functions return in the end, and the seconds of each call; they take turns, so that a noisy machine
-    slows all alike."""
+def _released_file(dataset: str, model: str, method: str) -> str:
+    """Return the name of a released file; raise LookupError if there is none."""
+    content = yaml.safe_load((config.CONFIG_FOLDER / "released.yaml").read_text(encoding="utf-8"))
+    for entry in content["networks"]:
+        is_same = (entry["dataset"], entry["model"]) == (dataset, model)
+        if is_same and method in entry["released_files"]:
+            return str(entry["released_files"][method])
+    raise LookupError(f"config/released.yaml: no network {dataset}/{model}/{method}")
+
+
+def time_in_turns(
+    rounds: int, *functions: Callable[[], Any]
+) -> tuple[list[Any], list[list[float]]]:
+    """Call the functions in turns; return the last result of each and the seconds of each call.
+
+    They take turns, so that a busy machine slows all of them alike.
+    """
     results: list[Any] = [None] * len(functions)
     seconds: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds):
-        for place, function in enumerate(functions):
+        for index, function in enumerate(functions):
             begin = time.perf_counter()
-            results[place] = function()
-            seconds[place].append(time.perf_counter() - begin)
+            results[index] = function()
+            seconds[index].append(time.perf_counter() - begin)
     return results, seconds
 
 
-def line(work: str, other: str, ours: Sequence[float], theirs: Sequence[float], equal: str) -> Line:
-    """Medians of both sides, and of the ratio round by round."""
-    ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-    return Line(work, other, statistics.median(ours), statistics.median(theirs), ratio, equal)
+def comparison(
+    work: str,
+    other: str,
+    irpipe_seconds: Sequence[float],
+    other_seconds: Sequence[float],
+    equal: str,
+) -> Comparison:
+    """Return the medians of both sides and of the ratio, which is taken round by round."""
+    ratios = [
+        other_time / irpipe_time
+        for irpipe_time, other_time in zip(irpipe_seconds, other_seconds, strict=True)
+    ]
+    return Comparison(
+        work,
+        other,
+        statistics.median(irpipe_seconds),
+        statistics.median(other_seconds),
+        statistics.median(ratios),
+        equal,
+    )

@@ -8,28 +8,34 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from benchmarks.common import Line, Setup, in_turns, line
-from irpipe.maps.kendall import kendall
+from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from irpipe.interpretability.kendall import kendall
 
-CASES = ((49, 200, 5), (64, 200, 5), (784, 20, 5), (3072, 5, 5))  # entries, maps, sets: CAM, then IG
+# Entries of a map, maps, sets of maps. The first two sizes are those of CAM, the others of IG.
+SIZES = ((49, 200, 5), (64, 200, 5), (784, 20, 5), (3072, 5, 5))
 
 
-def loop(clean: Tensor, moved: Tensor) -> np.ndarray:
-    """What the released code does, a pair at a time."""
-    rows = [[kendalltau(x, y).statistic for x, y in zip(clean.numpy(), one, strict=True)] for one in moved.numpy()]
+def scipy_loop(clean: Tensor, adversarial: Tensor) -> np.ndarray:
+    """Tau-b `[P, M]` as the released code computes it, one pair at a time."""
+    rows = [
+        [kendalltau(x, y).statistic for x, y in zip(clean.numpy(), maps, strict=True)]
+        for maps in adversarial.numpy()
+    ]
     return np.array(rows)
 
 
-def lines(setup: Setup) -> Iterator[Line]:
-    """A line a size of maps."""
-    for entries, maps, sets in CASES:
+def comparisons(setup: Setup) -> Iterator[Comparison]:
+    """Yield one comparison for each size of the maps."""
+    for n_entries, n_maps, n_sets in SIZES:
         generator = torch.Generator().manual_seed(0)
-        clean = torch.randn(maps, entries, generator=generator)
-        moved = clean + torch.randn(sets, maps, entries, generator=generator)
-        ((own, _), found), (quick, slow) = in_turns(
+        clean = torch.randn(n_maps, n_entries, generator=generator)
+        noise = torch.randn(n_sets, n_maps, n_entries, generator=generator)
+        adversarial = clean + noise
+        ((tau, _), expected), (irpipe_seconds, scipy_seconds) = time_in_turns(
             3 * setup.rounds,
-            partial(kendall, clean, moved),
-            partial(loop, clean, moved),
+            partial(kendall, clean, adversarial),
+            partial(scipy_loop, clean, adversarial),
         )
-        equal = f"within {np.abs(own.numpy() - found).max():.0e}"
-        yield line(f"tau-b, {entries} entries, {maps * sets} pairs", "scipy", quick, slow, equal)
+        equal = f"within {np.abs(tau.numpy() - expected).max():.0e}"
+        work = f"tau-b, {n_entries} entries, {n_maps * n_sets} pairs"
+        yield comparison(work, "scipy", irpipe_seconds, scipy_seconds, equal)

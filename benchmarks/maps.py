@@ -1,67 +1,97 @@
-"""Interpretability maps: integrated gradients against captum, GradCAM++ against pytorch-grad-cam, on MNIST Small."""
+"""Interpretability maps on MNIST Small: integrated gradients against captum, GradCAM++ against
+pytorch-grad-cam.
 
+Integrated gradients are those of the released code, a sum of 100 terms. irpipe computes it from 8
+terms ([C.3 T7](protocol.md#c3-t7)).
+"""
+
+# captum and grad-cam import torchvision, so this comes first.
+import irpipe.datasets._torchvision  # noqa: F401  # isort: skip
 from collections.abc import Iterator
 
-import irpipe._torchvision  # noqa: F401  # isort: skip  # before captum and grad-cam, which import torchvision
 import captum.attr
 import pytorch_grad_cam
 import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
-from benchmarks.common import Line, Setup, in_turns, line
-from benchmarks.plain import Plain
-from irpipe.data import load
-from irpipe.evaluate import load_network
-from irpipe.io import read_checkpoint
-from irpipe.maps.interpret import interpret
-from irpipe.models import Folded
+from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.plain import PlainNetwork
+from irpipe.datasets import load
+from irpipe.interpretability.interpreters import interpret
+from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import load_network
+from irpipe.networks.network import Network
 
-IMAGES, POINTS = 100, 100
+N_IMAGES = 100
+IG_STEPS = 100
+SHAPE = (1, 28, 28)
 
 
-def lines(setup: Setup) -> Iterator[Line]:
-    """Maps of each image's true class: by irpipe, and by the library on the plain layers."""
+def comparisons(setup: Setup) -> Iterator[Comparison]:
+    """Yield a comparison for each interpreter, on the maps of each image's true class."""
     path = setup.checkpoint("mnist", "small", "int")
     checkpoint = read_checkpoint(path)
     network = load_network(checkpoint, path)
-    folded, plain = Folded(network, (1, 28, 28)), Plain(network).requires_grad_(False)
     test = load(checkpoint.metadata["data"], setup.data, "test")
-    images, labels = test.images[:IMAGES].float(), test.labels[:IMAGES]
+    images = test.images[:N_IMAGES].float()
+    labels = test.labels[:N_IMAGES]
+    yield _compare_integrated_gradients(setup.rounds, network, images, labels)
+    # The library adds a constant 1e-6 to a denominator. Next to large gradients it vanishes.
+    network.head.data *= 3e5
+    yield _compare_gradcampp(setup.rounds, network, images, labels)
+
+
+def _compare_integrated_gradients(
+    rounds: int, network: Network, images: Tensor, labels: Tensor
+) -> Comparison:
+    """Compare the maps of the released code, which has softplus in place of ReLU (C.3 T7)."""
+    folded = FoldedNetwork(network, SHAPE)
+    plain = PlainNetwork(network.with_softplus).requires_grad_(False)
+
+    def by_irpipe() -> Tensor:
+        return interpret(folded, images, "ig", labels[:, None], ig_steps=IG_STEPS)[:, 0]
 
     def by_captum() -> Tensor:
-        attributed = captum.attr.IntegratedGradients(plain).attribute(
-            images, target=labels, n_steps=POINTS, method="riemann_right", internal_batch_size=1000
+        maps = captum.attr.IntegratedGradients(plain).attribute(
+            images,
+            target=labels,
+            n_steps=IG_STEPS,
+            method="riemann_right",
+            internal_batch_size=1000,
         )
-        return attributed.float()  # type: ignore[no-any-return]
+        return maps.float()  # type: ignore[no-any-return]
 
-    (own, found), (quick, slow) = in_turns(
-        setup.rounds,
-        lambda: interpret(folded, images, "ig", labels[:, None], variant="literature", points=POINTS)[:, 0],
-        by_captum,
-    )
-    yield line(f"IG, {POINTS} points, {IMAGES} images", "captum", quick, slow, _near(own, found))
+    (maps, expected), (irpipe_seconds, captum_seconds) = time_in_turns(rounds, by_irpipe, by_captum)
+    work = f"IG, {IG_STEPS} points, {N_IMAGES} images"
+    return comparison(work, "captum", irpipe_seconds, captum_seconds, _difference(maps, expected))
 
-    network.head.data *= 3e5  # for the library's constant 1e-6 to vanish beside the gradients
-    folded, plain = Folded(network, (1, 28, 28)), Plain(network)
+
+def _compare_gradcampp(rounds: int, network: Network, images: Tensor, labels: Tensor) -> Comparison:
+    folded = FoldedNetwork(network, SHAPE)
+    plain = PlainNetwork(network)
+    layer = plain.body[-1]
+
+    def by_irpipe() -> Tensor:
+        return interpret(folded, images, "gradcampp", labels[:, None], variant="original")[:, 0]
 
     def by_grad_cam() -> Tensor:
-        cam = pytorch_grad_cam.GradCAMPlusPlus(plain, [plain.body[-1]])
+        cam = pytorch_grad_cam.GradCAMPlusPlus(plain, [layer])
         targets = [ClassifierOutputTarget(int(label)) for label in labels]
         cam(images, targets)
         store = cam.activations_and_grads
         arrays = store.activations[0].detach().numpy(), store.gradients[0].detach().numpy()
-        drawn = cam.get_cam_image(images, plain.body[-1], targets, *arrays)
+        maps = cam.get_cam_image(images, layer, targets, *arrays)
         store.release()
-        return torch.from_numpy(drawn).clamp(min=0)
+        return torch.from_numpy(maps).clamp(min=0)
 
-    (own, found), (quick, slow) = in_turns(
-        setup.rounds,
-        lambda: interpret(folded, images, "gradcampp", labels[:, None], variant="literature")[:, 0],
-        by_grad_cam,
-    )
-    yield line(f"GradCAM++, {IMAGES} images", "pytorch-grad-cam", quick, slow, _near(own, found))
+    (maps, expected), (irpipe_seconds, cam_seconds) = time_in_turns(rounds, by_irpipe, by_grad_cam)
+    work = f"GradCAM++, {N_IMAGES} images"
+    equal = _difference(maps, expected)
+    return comparison(work, "pytorch-grad-cam", irpipe_seconds, cam_seconds, equal)
 
 
-def _near(ours: Tensor, theirs: Tensor) -> str:
-    return f"within {float((ours - theirs).abs().max() / theirs.abs().max()):.0e} of the largest"
+def _difference(maps: Tensor, expected: Tensor) -> str:
+    relative = float((maps - expected).abs().max() / expected.abs().max())
+    return f"within {relative:.0e} of the largest"

@@ -1,75 +1,102 @@
-"""Share of the machine's peak: PGD's multiply-adds a second over those of a large matrix product on the same cores."""
+"""Share of the machine's peak: multiply-adds per second of PGD over those of a matrix product.
+
+The product is of two large matrices on the same cores.
+"""
 
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.common import Setup
-from irpipe.ascent import attain, sign_steps
-from irpipe.data import dataset
-from irpipe.evaluate import load_network
-from irpipe.io import read_checkpoint
-from irpipe.models import Folded
+from irpipe.ascent.gradient_ascent import linf_sign_update
+from irpipe.ascent.snapshots import gradient_ascent_snapshots
+from irpipe.datasets import get_dataset
+from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import load_network
 
-CASES = (
+NETWORKS = (  # data set, model, number of images, steps
     ("mnist", "small", 200, 40),
     ("cifar10", "small", 200, 40),
     ("mnist", "pool", 50, 10),
     ("cifar10", "wresnet", 10, 10),
 )
-SIDE = 2048
+MATRIX_SIZE = 2048
 
 
-def multiply_adds(folded: Folded, images: Tensor) -> int:
-    """Of one image in a forward and a backward pass, which costs as much for the input alone."""
-    counted: list[int] = []
+class PeakShare(NamedTuple):
+    """PGD on one network: microseconds per step and image, and their share of the peak."""
 
-    def count(module: nn.Conv2d, given: tuple[Tensor], out: Tensor) -> None:
-        counted.append(out[0].numel() * module.in_channels * module.kernel_size[0] * module.kernel_size[1])
+    network: str
+    microseconds: float
+    share: float
 
-    hooks = [part.register_forward_hook(count) for part in folded.trunk.modules() if isinstance(part, nn.Conv2d)]
+
+def count_multiply_adds(folded: FoldedNetwork, images: Tensor) -> int:
+    """Return the multiply-adds of a forward and a backward pass for one image.
+
+    A backward pass for the image alone costs as much as a forward pass.
+    """
+    counts: list[int] = []
+
+    def count(module: nn.Conv2d, inputs: tuple[Tensor], output: Tensor) -> None:
+        height, width = module.kernel_size
+        counts.append(output[0].numel() * module.in_channels * height * width)
+
+    convolutions = [part for part in folded.backbone.modules() if isinstance(part, nn.Conv2d)]
+    hooks = [convolution.register_forward_hook(count) for convolution in convolutions]
     folded(images[:1])
     for hook in hooks:
         hook.remove()
-    return 2 * (sum(counted) + folded.matrix.numel())
+    return 2 * (sum(counts) + folded.matrix.numel())
 
 
-def product() -> float:
-    """Multiply-adds a second of a product of two square matrices: the best of five."""
-    left, right = torch.rand(2, SIDE, SIDE)
+def peak_multiply_adds_per_second() -> float:
+    """Return the multiply-adds per second of a matrix product, in the best of five runs."""
+    left, right = torch.rand(2, MATRIX_SIZE, MATRIX_SIZE)
     best = float("inf")
     for _ in range(5):
         begin = time.perf_counter()
         left @ right
         best = min(best, time.perf_counter() - begin)
-    return SIDE**3 / best
+    return MATRIX_SIZE**3 / best
 
 
-def climb(folded: Folded, start: Tensor, labels: Tensor, steps: int) -> None:
-    """PGD, no trajectory left early."""
+def run_pgd(folded: FoldedNetwork, start: Tensor, labels: Tensor, steps: int) -> None:
+    """Run PGD such that no image leaves early."""
 
     def loss(points: Tensor, rows: Tensor) -> Tensor:
         return F.cross_entropy(folded(points), labels[rows], reduction="sum")
 
-    list(attain(start, loss, lambda rows: sign_steps(start[rows], 0.3, 0.01), [steps], leave=False))
+    snapshots = gradient_ascent_snapshots(
+        start,
+        loss,
+        lambda rows: linf_sign_update(start[rows], 0.3, 0.01),
+        [steps],
+        detect_cycles=False,
+    )
+    list(snapshots)
 
 
-def shares(setup: Setup) -> Iterator[tuple[str, float, float]]:
-    """Model, microseconds a step and image, share of the peak."""
-    for data, model, images, steps in CASES:
-        path = setup.checkpoint(data, model, "int")
+def peak_shares(setup: Setup) -> Iterator[PeakShare]:
+    """Yield the share of each network."""
+    for dataset, model, n_images, steps in NETWORKS:
+        path = setup.checkpoint(dataset, model, "int")
         checkpoint = read_checkpoint(path)
-        shape = dataset(checkpoint.metadata["data"]["kind"]).SHAPE
-        folded = Folded(load_network(checkpoint, path), shape)
-        start = torch.rand(images, *shape, generator=torch.Generator().manual_seed(0))
-        labels = torch.zeros(images, dtype=torch.long)
-        climb(folded, start, labels, steps)
-        taken = []
+        shape = get_dataset(checkpoint.metadata["data"]["kind"]).SHAPE
+        folded = FoldedNetwork(load_network(checkpoint, path), shape)
+        start = torch.rand(n_images, *shape, generator=torch.Generator().manual_seed(0))
+        labels = torch.zeros(n_images, dtype=torch.long)
+        run_pgd(folded, start, labels, steps)  # Not timed: it reads code into memory.
+        seconds = []
         for _ in range(3):
             begin = time.perf_counter()
-            climb(folded, start, labels, steps)
-            taken.append((time.perf_counter() - begin) / (images * steps))
-        yield f"{data} {model}", 1e6 * min(taken), multiply_adds(folded, start) / min(taken) / product()
+            run_pgd(folded, start, labels, steps)
+            seconds.append((time.perf_counter() - begin) / (n_images * steps))
+        per_second = count_multiply_adds(folded, start) / min(seconds)
+        share = per_second / peak_multiply_adds_per_second()
+        yield PeakShare(f"{dataset} {model}", 1e6 * min(seconds), share)

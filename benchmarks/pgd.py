@@ -1,8 +1,8 @@
-"""PGD of Tables 3 and 4: all radii at all step counts, against libraries that run each of the 16 by itself.
+"""PGD of Tables 3 and 4, at all eps and step counts, against libraries that run each of the 16.
 
-irpipe runs the radii together, takes all step counts from one trajectory, folds the head, leaves trajectories that
-repeat, and chooses the layout of the layers; for Int on MNIST Small the other side is also given that layout. Its time
-includes reading the network and the data.
+irpipe attacks at all eps together, takes all step counts from one trajectory, folds the head,
+leaves trajectories that repeat, and chooses the layout of the layers in memory. For Int on MNIST
+Small, the other side also gets that layout. irpipe's time includes reading network and data.
 """
 
 import warnings
@@ -16,99 +16,127 @@ import torchattacks
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.common import Line, Setup, in_turns, line
-from benchmarks.plain import Plain
+from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.plain import PlainNetwork
 from irpipe import config
-from irpipe.data import dataset, load
-from irpipe.evaluate import evaluate, load_network
-from irpipe.hardware import device
-from irpipe.io import read_checkpoint
+from irpipe.datasets import get_dataset, load
+from irpipe.evaluation import evaluate_checkpoint
+from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.networks.load import load_network
+from irpipe.runtime.device import select_device
 
-STEPS, STEP_SIZE = [1, 10, 100, 200], 0.01
-NETWORKS = (  # data set, model, method, images
-    *(("mnist", "small", method, 200) for method in ("int", "adv", "trades", "normal")),
+STEPS = [1, 10, 100, 200]
+STEP_SIZE = 0.01
+SEED = 99  # of the permutation that chooses the test images (C.4)
+NETWORKS = (  # data set, model, method, number of images
+    ("mnist", "small", "int", 200),
+    ("mnist", "small", "adv", 200),
+    ("mnist", "small", "trades", 200),
+    ("mnist", "small", "normal", 200),
     ("cifar10", "small", "int", 200),
     ("mnist", "pool", "int", 50),
     ("cifar10", "wresnet", "int", 10),
 )
-Attack = Callable[[Plain, Tensor, Tensor, float, int], Tensor]
+# network, images, labels, eps, step count -> adversarial images
+Attack = Callable[[PlainNetwork, Tensor, Tensor, float, int], Tensor]
 
 
-def ours(path: Path, data: Path, images: int) -> np.ndarray:
-    """Accuracies `[E, S]` by irpipe, at the data set's radii but 0."""
-    radii = list(dataset(read_checkpoint(path).metadata["data"]["kind"]).RADII)[1:]
-    spec = config.resolved("attacks", {"kind": "pgd", "eps": radii, "steps": STEPS, "images": images}, "benchmark")
-    return np.asarray(evaluate(path, "pgd", spec, data, device("cpu"), "benchmark").arrays["correct"].mean(axis=0))
+def irpipe_accuracies(path: Path, data: Path, n_images: int) -> np.ndarray:
+    """Return the accuracies `[E, S]` by irpipe at the data set's eps except 0."""
+    eps = get_dataset(read_checkpoint(path).metadata["data"]["kind"]).EVAL_EPS[1:]
+    entry = {"kind": "pgd", "eps": list(eps), "steps": STEPS, "images": n_images, "seed": SEED}
+    options = config.resolve_named("attacks", entry, "benchmark")
+    device = select_device("cpu")
+    result = evaluate_checkpoint(path, "pgd", options, data, device, "benchmark")
+    return np.asarray(result.arrays["correct"].mean(axis=0))
 
 
-def theirs(path: Path, data: Path, images: int, attack: Attack) -> np.ndarray:
-    """Accuracies `[E, S]` by one run of `attack` for each."""
+def other_accuracies(path: Path, data: Path, n_images: int, attack: Attack) -> np.ndarray:
+    """Return the accuracies `[E, S]` on the same images by one run of `attack` for each."""
     checkpoint = read_checkpoint(path)
-    about, network = checkpoint.metadata["data"], Plain(load_network(checkpoint, path)).requires_grad_(False).eval()
-    test = load(about, data, "test")
-    index = np.random.RandomState(99).permutation(len(test))[:images]
-    chosen, labels = test.images[index].float(), test.labels[index]
-    right = [
-        [(network(attack(network, chosen, labels, radius, steps)).argmax(dim=1) == labels).double().mean().item()]
-        for radius in dataset(about["kind"]).RADII[1:]
-        for steps in STEPS
-    ]
-    return np.array(right).reshape(-1, len(STEPS))
+    options = checkpoint.metadata["data"]
+    network = PlainNetwork(load_network(checkpoint, path)).requires_grad_(False).eval()
+    test = load(options, data, "test")
+    indices = np.random.RandomState(SEED).permutation(len(test))[:n_images]
+    images, labels = test.images[indices].float(), test.labels[indices]
+
+    def accuracy(eps: float, steps: int) -> float:
+        adversarial = attack(network, images, labels, eps, steps)
+        is_correct = network(adversarial).argmax(dim=1) == labels
+        return float(is_correct.double().mean())
+
+    all_eps = get_dataset(options["kind"]).EVAL_EPS[1:]
+    return np.array([[accuracy(eps, steps) for steps in STEPS] for eps in all_eps])
 
 
-def by_torchattacks(network: Plain, images: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """torchattacks.PGD without its random start."""
-    attack = torchattacks.PGD(network, eps=radius, alpha=STEP_SIZE, steps=steps, random_start=False)
-    moved: Tensor = attack(images, labels)
-    return moved
+def torchattacks_pgd(
+    network: PlainNetwork, images: Tensor, labels: Tensor, eps: float, steps: int
+) -> Tensor:
+    """Run torchattacks.PGD without its random start."""
+    attack = torchattacks.PGD(network, eps=eps, alpha=STEP_SIZE, steps=steps, random_start=False)
+    adversarial: Tensor = attack(images, labels)
+    return adversarial
 
 
-def in_layout(network: Plain, images: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """torchattacks on the same network with channels last in memory."""
-    return by_torchattacks(network.to(memory_format=torch.channels_last), images, labels, radius, steps)  # type: ignore[call-overload]  # torch's stub
+def torchattacks_pgd_channels_last(
+    network: PlainNetwork, images: Tensor, labels: Tensor, eps: float, steps: int
+) -> Tensor:
+    """Run torchattacks on the same network with channels last in memory."""
+    network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return torchattacks_pgd(network, images, labels, eps, steps)
 
 
-def by_foolbox(network: Plain, images: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """foolbox's l-inf PGD, with the same fixed step."""
+def foolbox_pgd(
+    network: PlainNetwork, images: Tensor, labels: Tensor, eps: float, steps: int
+) -> Tensor:
+    """Run foolbox's l-inf PGD with the same fixed step."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it imports a deprecated part of scipy
+        warnings.simplefilter("ignore")  # It imports a deprecated part of scipy.
         import foolbox
     attack = foolbox.attacks.LinfProjectedGradientDescentAttack(
         rel_stepsize=None, abs_stepsize=STEP_SIZE, steps=steps, random_start=False
     )
-    bounded = foolbox.PyTorchModel(network, bounds=(0, 1))
-    moved: Tensor = attack.run(bounded, images, foolbox.criteria.Misclassification(labels), epsilon=radius)
-    return moved
+    bounded_network = foolbox.PyTorchModel(network, bounds=(0, 1))
+    criterion = foolbox.criteria.Misclassification(labels)
+    adversarial: Tensor = attack.run(bounded_network, images, criterion, epsilon=eps)
+    return adversarial
 
 
-def by_port(network: Plain, images: Tensor, labels: Tensor, radius: float, steps: int) -> Tensor:
-    """The released evaluation's loop, protocol C.4, line by line in torch."""
-    moved = images
+def released_pgd(
+    network: PlainNetwork, images: Tensor, labels: Tensor, eps: float, steps: int
+) -> Tensor:
+    """Run the loop of the released evaluation, line by line in torch (C.4)."""
+    adversarial = images
     for _ in range(steps):
-        moved = moved.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(F.cross_entropy(network(moved), labels), moved)
-        moved = torch.clamp(moved + STEP_SIZE * gradient.sign(), images - radius, images + radius).clamp(0, 1)
-    return moved.detach()
+        adversarial = adversarial.detach().requires_grad_()
+        loss = F.cross_entropy(network(adversarial), labels)
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        step = adversarial + STEP_SIZE * gradient.sign()
+        adversarial = torch.clamp(step, images - eps, images + eps).clamp(0, 1)
+    return adversarial.detach()
 
 
-def lines(setup: Setup) -> Iterator[Line]:
-    """A line a network for torchattacks, and for Int on MNIST Small the other libraries too."""
-    others: dict[str, Attack] = {
-        "torchattacks": by_torchattacks,
-        "torchattacks, channels last": in_layout,
-        "foolbox": by_foolbox,
-        "released loop": by_port,
-    }
-    for place, (data, model, method, images) in enumerate(NETWORKS):
-        path = setup.checkpoint(data, model, method)
-        ours(path, setup.data, 2)  # the first call reads code and data into memory
-        for other, attack in others.items() if place == 0 else [("torchattacks", by_torchattacks)]:
-            (own, found), (quick, slow) = in_turns(
+ATTACKS: dict[str, Attack] = {
+    "torchattacks": torchattacks_pgd,
+    "torchattacks, channels last": torchattacks_pgd_channels_last,
+    "foolbox": foolbox_pgd,
+    "released loop": released_pgd,
+}
+
+
+def comparisons(setup: Setup) -> Iterator[Comparison]:
+    """Compare each network with torchattacks, and the first also with the other libraries."""
+    for index, (dataset, model, method, n_images) in enumerate(NETWORKS):
+        path = setup.checkpoint(dataset, model, method)
+        # The first call reads code and data into memory, so it is not timed.
+        irpipe_accuracies(path, setup.data, 2)
+        for name in ATTACKS if index == 0 else ["torchattacks"]:
+            (accuracies, expected), (irpipe_seconds, other_seconds) = time_in_turns(
                 setup.rounds,
-                partial(ours, path, setup.data, images),
-                partial(theirs, path, setup.data, images, attack),
+                partial(irpipe_accuracies, path, setup.data, n_images),
+                partial(other_accuracies, path, setup.data, n_images, ATTACKS[name]),
             )
-            equal = int((np.abs(own - found) < 0.5 / images).sum())
-            yield line(
-                f"PGD, {data} {model} {method}, {images} images", other, quick, slow, f"{equal} of {own.size} cells"
-            )
+            n_equal = int((np.abs(accuracies - expected) < 0.5 / n_images).sum())
+            work = f"PGD, {dataset} {model} {method}, {n_images} images"
+            equal = f"{n_equal} of {accuracies.size} cells"
+            yield comparison(work, name, irpipe_seconds, other_seconds, equal)

@@ -1,4 +1,4 @@
-"""The other side of the benchmarks: a network as its layers are listed in protocol C.1, for plain autograd."""
+"""A network by torch's layers alone, as other programs would get it."""
 
 import copy
 
@@ -6,34 +6,42 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irpipe.models import Network
+from irpipe.networks.network import Network
 
 
-class Plain(nn.Module):
-    """The layers of a network of irpipe, with weights of its own, by the library's modules alone and nothing folded.
+class PlainNetwork(nn.Module):
+    """A copy of an irpipe network by the layers of C.1, with nothing folded.
 
-    Weights lie as torch lays them by default.
+    Its weights have torch's default layout in memory.
     """
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        trunk = copy.deepcopy(network.trunk)
-        first = trunk[0]
-        entry = nn.Conv2d(first.in_channels, first.out_channels, first.kernel_size, first.stride, first.padding)
-        entry.load_state_dict(first.state_dict())
-        self.body = nn.Sequential(entry, *trunk[1:])
-        if network.last is not None:
-            self.body.append(copy.deepcopy(network.last))
-        self.head = nn.Linear(network.head.shape[1], network.head.shape[0], bias=False)
+        backbone = copy.deepcopy(network.backbone)
+        irpipe_conv = backbone[0]
+        first_conv = nn.Conv2d(
+            irpipe_conv.in_channels,
+            irpipe_conv.out_channels,
+            irpipe_conv.kernel_size,
+            irpipe_conv.stride,
+            irpipe_conv.padding,
+        )
+        first_conv.load_state_dict(irpipe_conv.state_dict())
+        self.body = nn.Sequential(first_conv, *backbone[1:])
+        if network.last_conv is not None:
+            self.body.append(copy.deepcopy(network.last_conv))
+        n_classes, n_features = network.head.shape
+        self.head = nn.Linear(n_features, n_classes, bias=False)
         self.head.load_state_dict({"weight": network.head})
-        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # torch's stub
+        self.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Class activation maps `[N, classes, h, w]` and logits `[N, classes]`."""
+    def maps_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return class activation maps `[N, classes, h, w]` and logits `[N, classes]`."""
         features = self.body(images)
-        return F.conv2d(features, self.head.weight[:, :, None, None]), self.head(features.mean(dim=(2, 3)))
+        maps = F.conv2d(features, self.head.weight[:, :, None, None])
+        return maps, self.head(features.mean(dim=(2, 3)))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits `[N, classes]`."""
+        """Return the logits `[N, classes]`."""
         logits: Tensor = self.head(self.body(images).mean(dim=(2, 3)))
         return logits

@@ -1,8 +1,8 @@
-"""A training step on MNIST Small, against a plain autograd port of the same recipe.
+"""A training step on MNIST Small, against the same recipe written with plain autograd.
 
-Both take steps of the recipe `timing` (batch 50, 40 inner steps at the full radius). The port is what the paper's
-equations give when written down: the whole network, all 100 channels of its last convolution, in each of the 40
-gradients.
+Both take steps of the recipe `timing`: batches of 50 and 40 inner steps at the full eps. The
+plain version follows the paper's equations: each of its 40 gradients passes through the complete
+network, with all 100 channels of the last convolution.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,79 +12,120 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.common import Line, Setup, in_turns, line
-from benchmarks.plain import Plain
+from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.plain import PlainNetwork
 from irpipe import config
-from irpipe.hardware import device
-from irpipe.train import Plan, Trainer
+from irpipe.runtime.device import select_device
+from irpipe.training.plan import TrainingPlan
+from irpipe.training.trainer import Trainer
 
-METHODS = ("adv", "trades", "int_one_class", "int", "int_adv")
-WEIGHT, STEPS, STEP_SIZE, RADIUS, RATE = 0.01, 40, 0.01, 0.3, 1e-4
+METHODS = ("adv", "trades", "ig_norm", "int_one_class", "int", "int_adv")
+BATCH_SIZE = 50
+INNER_STEPS = 40
+INNER_STEP_SIZE = 0.01
+EPS = 0.3
+LR = 1e-4
+REG_WEIGHT = 0.01
+IG_STEPS = 5
 
 
-def plain_loss(network: Plain, method: str, images: Tensor, labels: Tensor) -> Callable[[Tensor], Tensor]:
-    """The method's loss as a function of the perturbed images, protocol C.2; what the clean ones give is kept."""
+def plain_loss(
+    network: PlainNetwork, method: str, images: Tensor, labels: Tensor
+) -> Callable[[Tensor], Tensor]:
+    """Return the method's loss (C.2) as a function of the perturbed images.
+
+    What depends on the clean images alone is computed once.
+    """
     if method == "adv":
-        return lambda moved: F.cross_entropy(network(moved), labels)
-    clean, clean_logits = network.both(images)
-    true = F.one_hot(labels, 10).bool()
+        return lambda perturbed: F.cross_entropy(network(perturbed), labels)
+    if method == "ig_norm":
+        return lambda perturbed: plain_ig_norm(network, images, labels, perturbed)
+    clean_maps, clean_logits = network.maps_and_logits(images)
+    is_true = F.one_hot(labels, 10).bool()
 
-    def trades(moved: Tensor) -> Tensor:
-        divergence = F.kl_div(F.log_softmax(network(moved), 1), F.softmax(clean_logits, 1), reduction="batchmean")
-        return F.cross_entropy(clean_logits, labels) + divergence
+    def trades(perturbed: Tensor) -> Tensor:
+        log_q, p = F.log_softmax(network(perturbed), 1), F.softmax(clean_logits, 1)
+        return F.cross_entropy(clean_logits, labels) + F.kl_div(log_q, p, reduction="batchmean")
 
-    def interp(moved: Tensor) -> Tensor:
-        maps, logits = network.both(moved)
-        change = (maps - clean).abs().sum(dim=(2, 3))
-        discrepancy = change[true]
+    def interpretability_aware(perturbed: Tensor) -> Tensor:
+        maps, logits = network.maps_and_logits(perturbed)
+        distance = (maps - clean_maps).abs().sum(dim=(2, 3))
+        discrepancy = distance[is_true]
         if method != "int_one_class":
-            share = torch.softmax(logits.masked_fill(true, -torch.inf), dim=1)
-            discrepancy = discrepancy + (share * change).sum(dim=1)
-        fitted = F.cross_entropy(logits if method == "int_adv" else clean_logits, labels)
-        return fitted + WEIGHT * discrepancy.mean()
+            q = torch.softmax(logits.masked_fill(is_true, -torch.inf), dim=1)
+            discrepancy = discrepancy + (q * distance).sum(dim=1)
+        ce = F.cross_entropy(logits if method == "int_adv" else clean_logits, labels)
+        return ce + REG_WEIGHT * discrepancy.mean()
 
-    return trades if method == "trades" else interp
+    return trades if method == "trades" else interpretability_aware
 
 
-def plain_step(method: str, network: Plain, images: Tensor, labels: Tensor) -> Callable[[], object]:
-    """A function that takes one training step of a plain network."""
-    optimiser = torch.optim.Adam(network.parameters(), RATE)
+def plain_ig_norm(
+    network: PlainNetwork, images: Tensor, labels: Tensor, perturbed: Tensor
+) -> Tensor:
+    """Return the loss of IG-Norm (C.2), by double backward, one point of the path at a time."""
+    change = perturbed - images
+    total = torch.zeros_like(images)
+    for k in range(1, IG_STEPS + 1):
+        point = images + change * k / IG_STEPS
+        if not point.requires_grad:
+            point.requires_grad_()
+        loss = F.cross_entropy(network(point), labels)
+        total = total + torch.autograd.grad(loss, point, create_graph=True)[0]
+    attributions = change * total / IG_STEPS
+    norm = attributions.abs().sum(dim=(1, 2, 3)).mean()
+    return F.cross_entropy(network(images), labels) + norm
+
+
+def plain_step(
+    method: str, network: PlainNetwork, images: Tensor, labels: Tensor
+) -> Callable[[], object]:
+    """Return a function that takes one training step of a plain network."""
+    optimiser = torch.optim.Adam(network.parameters(), LR)
+    lower, upper = images - EPS, images + EPS
 
     def step() -> None:
         with torch.no_grad():
-            ascended = plain_loss(network, method, images, labels)
-        moved = (images + torch.empty_like(images).uniform_(-RADIUS, RADIUS)).clamp(0, 1)
-        for _ in range(STEPS):
-            moved = moved.detach().requires_grad_()
-            (gradient,) = torch.autograd.grad(ascended(moved), moved)
-            moved = torch.clamp(moved + STEP_SIZE * gradient.sign(), images - RADIUS, images + RADIUS).clamp(0, 1)
+            inner_loss = plain_loss(network, method, images, labels)
+        perturbed = (images + torch.empty_like(images).uniform_(-EPS, EPS)).clamp(0, 1)
+        for _ in range(INNER_STEPS):
+            perturbed = perturbed.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(inner_loss(perturbed), perturbed)
+            perturbed = perturbed + INNER_STEP_SIZE * gradient.sign()
+            perturbed = perturbed.clamp(lower, upper).clamp(0, 1)
         optimiser.zero_grad()
-        plain_loss(network, method, images, labels)(moved.detach()).backward()
+        plain_loss(network, method, images, labels)(perturbed.detach()).backward()
         optimiser.step()
 
     return step
 
 
-def ours_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]:
-    """A trainer, and a function that takes one of its steps."""
-    spec, images = config.lookup("methods", method, None), config.lookup("datasets", "mnist", None)
+def irpipe_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]:
+    """Return a trainer and a function that takes one of its steps."""
+    dataset = config.lookup("datasets", "mnist", None)
+    options = config.lookup("methods", method, None)
     recipe = config.lookup("recipes", "timing", None)
-    trainer = Trainer(Plan("mnist", images, "small", method, spec, recipe, 0, "benchmark"), data, device("cpu"))
+    plan = TrainingPlan("mnist", dataset, "small", method, options, recipe, 0, "benchmark")
+    trainer = Trainer(plan, data, select_device("cpu"))
 
     def step() -> None:
         trainer.step()
-        trainer.position.step += 1
+        trainer.progress.step += 1
 
     return trainer, step
 
 
-def lines(setup: Setup) -> Iterator[Line]:
-    """A line a method; each round is a step."""
+def comparisons(setup: Setup) -> Iterator[Comparison]:
+    """Yield one comparison per method; each side takes five steps per round."""
     for method in METHODS:
-        trainer, ours = ours_step(method, setup.data)
-        plain = plain_step(method, Plain(trainer.network), trainer.training.images[:50], trainer.training.labels[:50])
-        ours(), plain()
-        _, (quick, slow) = in_turns(5 * setup.rounds, ours, plain)
-        yield line(
-            f"{method}, 50 images, {STEPS} inner steps", "plain autograd", quick, slow, "not compared: random starts"
-        )
+        trainer, take_irpipe_step = irpipe_step(method, setup.data)
+        images = trainer.training.images[:BATCH_SIZE]
+        labels = trainer.training.labels[:BATCH_SIZE]
+        take_plain_step = plain_step(method, PlainNetwork(trainer.network), images, labels)
+        take_irpipe_step()  # not timed
+        take_plain_step()
+        steps = take_irpipe_step, take_plain_step
+        _, (irpipe_seconds, plain_seconds) = time_in_turns(5 * setup.rounds, *steps)
+        work = f"{method}, {BATCH_SIZE} images, {INNER_STEPS} inner steps"
+        equal = "not compared: random starts"
+        yield comparison(work, "plain autograd", irpipe_seconds, plain_seconds, equal)

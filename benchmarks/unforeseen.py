@@ -1,6 +1,6 @@
-"""The unforeseen attacks of Table 5 on CIFAR-10 Small, against the same renderings before the whole network.
+"""The unforeseen attacks of Table 5 on CIFAR-10 Small, against the same on the unfolded network.
 
-So this is what folding the head is worth where each step also draws a picture.
+This shows what folding the head is worth in attacks whose every step also renders images.
 """
 
 import dataclasses
@@ -13,49 +13,69 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common import Line, Setup, in_turns, line
-from benchmarks.plain import Plain
+from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.plain import PlainNetwork
 from irpipe import config
-from irpipe.ascent import Case
-from irpipe.data import load
-from irpipe.evaluate import load_network
-from irpipe.io import read_checkpoint
-from irpipe.models import Folded
+from irpipe.attacks import AttackBatch
+from irpipe.datasets import load
+from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import load_network
 
-IMAGES, STEPS = 40, 20
+N_IMAGES = 40
+STEPS = 20
 ATTACKS: tuple[dict[str, Any], ...] = (
     {"kind": "gabor"},
     {"kind": "snow"},
-    *({"kind": "jpeg", "norm": norm} for norm in ("linf", "l2", "l1")),
+    {"kind": "jpeg", "norm": "linf"},
+    {"kind": "jpeg", "norm": "l2"},
+    {"kind": "jpeg", "norm": "l1"},
     {"kind": "fog"},
 )
 
 
-def pictures(case: Case, entry: dict[str, Any]) -> Tensor:
-    """The attacked images of one radius."""
-    spec = config.resolved("attacks", entry | {"steps": STEPS, "images": IMAGES, "batch": IMAGES}, "benchmark")
-    kind = importlib.import_module(f"irpipe.attacks.{spec['kind']}")
-    options = {name: spec[name] for name in kind.attack.__kwdefaults__ if name in spec} | {"eps": kind.radii(spec)[:1]}
-    (outcome,) = kind.attack(case, **options)
-    return cast(Tensor, outcome.images)
+def run_attack(batch: AttackBatch, entry: dict[str, Any]) -> Tensor:
+    """Adversarial images `[1, N, C, H, W]` at Table 5's eps."""
+    entry = entry | {"steps": STEPS, "images": N_IMAGES, "batch_size": N_IMAGES}
+    options = config.resolve_named("attacks", entry, "benchmark")
+    kind = importlib.import_module(f"irpipe.attacks.{options['kind']}")
+    arguments = {name: options[name] for name in kind.attack.__kwdefaults__ if name in options}
+    arguments["eps"] = kind.default_eps(options)
+    (output,) = kind.attack(batch, **arguments)
+    return cast(Tensor, output.images)
 
 
-def lines(setup: Setup) -> Iterator[Line]:
-    """A line an attack."""
+def comparisons(setup: Setup) -> Iterator[Comparison]:
+    """Yield one comparison per attack."""
     path = setup.checkpoint("cifar10", "small", "int")
     checkpoint = read_checkpoint(path)
     network = load_network(checkpoint, path)
     test = load(checkpoint.metadata["data"], setup.data, "test")
-    index = np.arange(IMAGES)
-    folded, rng = Folded(network, (3, 32, 32)), np.random.RandomState(99)
-    case = Case(network, folded, test.images[:IMAGES], test.labels[:IMAGES], index, rng)
-    whole = dataclasses.replace(case, folded=cast(Folded, Plain(network).requires_grad_(False)))
+    batch = AttackBatch(
+        network=network,
+        folded=FoldedNetwork(network, (3, 32, 32)),
+        images=test.images[:N_IMAGES],
+        labels=test.labels[:N_IMAGES],
+        indices=np.arange(N_IMAGES),
+        rng=np.random.RandomState(99),
+    )
+    plain = cast(FoldedNetwork, PlainNetwork(network).requires_grad_(False))
+    plain_batch = dataclasses.replace(batch, folded=plain)
     for entry in ATTACKS:
-        (own, found), (quick, slow) = in_turns(
-            setup.rounds, partial(pictures, case, entry), partial(pictures, whole, entry)
+        results, (seconds, plain_seconds) = time_in_turns(
+            setup.rounds, partial(run_attack, batch, entry), partial(run_attack, plain_batch, entry)
         )
         with torch.no_grad():
-            same = [network(images.flatten(0, 1).float()).argmax(dim=1) == case.labels for images in (own, found)]
-        equal = f"{int((same[0] == same[1]).sum())} of {IMAGES} images"
+            is_correct, plain_is_correct = (
+                network(images.flatten(0, 1).float()).argmax(dim=1) == batch.labels
+                for images in results
+            )
+        n_equal = int((is_correct == plain_is_correct).sum())
         name = " ".join(str(value) for value in entry.values())
-        yield line(f"{name}, {STEPS} steps, {IMAGES} images", "whole network", quick, slow, equal)
+        yield comparison(
+            f"{name}, {STEPS} steps, {N_IMAGES} images",
+            "unfolded network",
+            seconds,
+            plain_seconds,
+            f"{n_equal} of {N_IMAGES} images",
+        )
