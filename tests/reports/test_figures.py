@@ -72,6 +72,16 @@ def test_ticks_of_a_logarithmic_axis_are_plain_numbers(
         assert f"<!-- {tick} -->" in svg
 
 
+@pytest.mark.parametrize(("accuracy", "is_said"), [(np.nan, True), (0.5, False)])
+def test_training_curves_say_that_no_image_was_held_out(
+    accuracy: float, is_said: bool, tmp_path: Path
+) -> None:
+    log = make_training_log("seed0", [1.0, 0.5])
+    log.arrays["clean_accuracy"][:] = log.arrays["attacked_accuracy"][:] = accuracy
+    svg = training_curves.report([log], tmp_path / "t", title="T")[2].read_text(encoding="utf-8")
+    assert svg.count("<!-- no held-out images -->") == 2 * is_said
+
+
 def test_training_cost_shows_the_first_network_of_a_method(tmp_path: Path) -> None:
     logs = [make_training_log("seed0", [2.0, 4.0]), make_training_log("seed1", [9.0, 9.0])]
     results = [

@@ -5,6 +5,7 @@ with one row of panels for each data set and model.
 import itertools
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -78,3 +79,13 @@ def _draw(
         use_log_scale(panel, "y")
     if "accuracy" in column:
         panel.set_ylim(-0.02, 1.02)
+        if all(np.isnan(log.arrays[column]).all() for log in logs):
+            # Without this, an empty panel would look like a fault of the figure.
+            panel.annotate(
+                "no held-out images",
+                (0.5, 0.5),
+                xycoords="axes fraction",
+                ha="center",
+                color="gray",
+                fontsize=8,
+            )
