@@ -56,7 +56,7 @@ def test_an_image_is_undecided_if_the_leaves_do_not_suffice() -> None:
     image = tiny_image(6)
     assert certify_image(NETWORK, image, label_of(image), 0.08).status == Status.CERTIFIED
     for limits in ({"leaves": 1}, {"seconds": 1e-6}):
-        proof = certify_image(NETWORK, image, label_of(image), 0.08, **limits)  # type: ignore[arg-type]
+        proof = certify_image(NETWORK, image, label_of(image), 0.08, **limits)
         assert proof.status == Status.UNDECIDED
         assert proof.margin_lower_bound < 0
 

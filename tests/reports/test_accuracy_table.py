@@ -160,4 +160,4 @@ def test_a_missing_column_is_named(
     result: Result, options: dict[str, object], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(IrpipeError, match=message):
-        accuracy_table.report([result], tmp_path / "t", title="T", **options)  # type: ignore[arg-type]
+        accuracy_table.report([result], tmp_path / "t", title="T", **options)

@@ -1,4 +1,4 @@
-"""Attacks. Inputs: checkpoints and data sets. Outputs: one result file for each network and attack."""
+"""Attacks. Inputs: checkpoints, data sets. Outputs: one result per network and attack."""
 
 
 rule evaluate:

@@ -1,4 +1,4 @@
-"""Tables, figures, the report page. Inputs: results, training logs, benchmarks. Outputs: what people look at."""
+"""Tables, figures, the report page. Inputs: results, training logs, benchmarks."""
 
 
 report: "../report/workflow.rst"
@@ -30,7 +30,8 @@ rule table:
         code_hash=lambda w: code_hash.of_report(kind("tables", w.table)),
         folder=output_dir,
     shell:
-        "irpipe report --table {params.table:q} {input:q} --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"
+        "irpipe report --table {params.table:q} {input:q} --code {params.code_hash}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule figure:
@@ -59,7 +60,8 @@ rule figure:
         code_hash=lambda w: code_hash.of_report(kind("figures", w.figure)),
         folder=output_dir,
     shell:
-        "irpipe report --figure {params.figure:q} {input:q} --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"
+        "irpipe report --figure {params.figure:q} {input:q} --code {params.code_hash}"
+        " --output {params.folder:q} > {log:q} 2>&1"
 
 
 rule job_costs:
@@ -84,5 +86,6 @@ rule job_costs:
         code_hash=code_hash.of_report("job_costs"),
         folder=output_dir,
     shell:
-        "irpipe report --figure 'jobs={{kind: job_costs, title: What the jobs cost}}' {params.folder:q}"
+        "irpipe report --figure 'jobs={{kind: job_costs, title: What the jobs cost}}'"
+        " {params.folder:q}"
         " --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"

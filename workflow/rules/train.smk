@@ -9,7 +9,7 @@ envvars:
 
 
 rule check_data:
-    """Check that a split of a data set is complete (or fetch it, if the config allows) and record its hash."""
+    """Check that a split of a data set is complete, or fetch it, and record its hash."""
     output:
         "results/data/{dataset}.{split}.json",
     log:
@@ -87,7 +87,8 @@ rule train:
         ),
         state=state_dir,
     shell:
-        "irpipe train --dataset {params.dataset:q} --model {wildcards.model} --method {params.method:q}"
+        "irpipe train --dataset {params.dataset:q} --model {wildcards.model}"
+        " --method {params.method:q}"
         " --recipe {params.recipe:q} --run {wildcards.k} --state {params.state:q}"
         " --code {params.code_hash} --output {output.network:q} --log {output.log:q}"
         " > {log:q} 2>&1"

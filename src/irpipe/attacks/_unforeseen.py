@@ -151,6 +151,7 @@ class UnforeseenAttack:
             return weight * F.cross_entropy(logits, classes, reduction="sum")
 
         def update(variable: Tensor, direction: Tensor) -> Tensor:
+            """Return the next variable. A row that becomes NaN keeps its last finite value."""
             nonlocal steps_taken
             new = parametrisation.step(steps_taken, variable, direction)
             steps_taken += 1

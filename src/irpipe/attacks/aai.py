@@ -115,6 +115,7 @@ def _make_objective(
     row_prediction = logits.argmax(dim=1).repeat(n_eps)
 
     def objective(points: Tensor, rows: Tensor) -> Tensor:
+        """Return eq (7), summed over `points` `[m, C, H, W]`, which belong to `rows` `[m]`."""
         maps = maps_of(batch.folded, points, classes=row_classes[rows])
         total = map_loss(maps, rows).sum()
         if hinge_weight:

@@ -136,6 +136,7 @@ def _seeded(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int
     module = _TorchModule(batch.folded)
 
     def run(bound: float, left: Tensor) -> Tensor:
+        """Return what the member makes of the images with the indices `left` at eps = `bound`."""
         options = {"norm": "Linf", "eps": bound, "seed": seed, "n_restarts": 1}
         if name == "apgd-ce":
             member = torchattacks.APGD(module, steps=steps, loss="ce", **options)

@@ -64,6 +64,8 @@ def attack(
         return {"norm": torch.linalg.vector_norm(offset, ord=NORM_ORDER[norm], dim=1)}
 
     def parametrisation(value: float) -> Parametrisation:
+        """Return the space of the attack at eps = `value`."""
+
         def first_gradient_at(offset: Tensor) -> Tensor:
             # Released fault (U.3): the offset is not divided by eps before the first gradient.
             return value * offset if unforeseen.as_released else offset.clone()
@@ -83,6 +85,7 @@ def l2_step(eps: float, step_size: float, as_released: bool) -> Step:
     """Steps along the normalised direction, scaled to ||c||_2 <= eps, clipped to |c| <= 2 (U.3)."""
 
     def step(_: int, offset: Tensor, direction: Tensor) -> Tensor:
+        """Take a step of fixed l2 length and project it into the ball."""
         length = direction.norm(dim=1, keepdim=True)
         unit_direction = direction / length
         if not as_released:
@@ -103,6 +106,7 @@ def l1_step(eps: float, step_size: float, as_released: bool) -> Step:
     """
 
     def step(steps_before: int, offset: Tensor, direction: Tensor) -> Tensor:
+        """Move from c towards the vertex D."""
         order = direction.abs().argsort(dim=1, descending=True)
         sign = torch.where(direction > 0, 1.0, -1.0)
         room = torch.full_like(offset, MAX_COEFFICIENT_CHANGE)

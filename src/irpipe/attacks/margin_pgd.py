@@ -99,6 +99,7 @@ def _margin_pgd(
     margins: list[Tensor] = []
 
     def objective(points: Tensor) -> Tensor:
+        """Return the loss, and keep the margins that the same forward pass gives."""
         logits = batch.folded(points)
         margin = margin_loss(logits, labels)
         margins.append(nan_to_inf(margin.detach()))

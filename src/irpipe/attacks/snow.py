@@ -99,6 +99,7 @@ def _parametrisation(
         return (base + eps * snow).clamp(0, 1) * 255
 
     def step(steps_before: int, flakes: Tensor, direction: Tensor) -> Tensor:
+        """Take a step along the sign of the gradient, and project it."""
         change = step_size * direction.sign()
         if unforeseen.as_released:
             # Released faults (U.2): the projection comes only after the gradient was taken, and

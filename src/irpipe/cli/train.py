@@ -58,6 +58,7 @@ def run(args: argparse.Namespace) -> None:
     states = args.state or args.output.parent / ".state"
 
     def save(checkpoint: Checkpoint, log: "list[LogLine]") -> None:
+        """Write the training log, then the checkpoint, and print the last accuracies."""
         metadata = {key: checkpoint.metadata[key] for key in LOGGED}
         metadata["device"] = checkpoint.metadata["versions"]["device"]
         write_training_log(log_path, metadata, log)

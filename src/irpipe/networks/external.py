@@ -39,6 +39,7 @@ class _OwnImages(nn.Module):
         self.module = module
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the module's output for a copy of `images`, in float32."""
         own = images.clone(memory_format=torch.contiguous_format)
         if own.requires_grad:
             own.register_hook(_nan_to_zero)  # type: ignore[no-untyped-call]

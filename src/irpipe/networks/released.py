@@ -93,6 +93,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch = {code: pickle._Unpickler.dispatch[code] for code in ALLOWED_OPCODES}
 
     def find_class(self, module: str, name: str) -> Any:
+        """Return the stand-in of an allowed name; raise IrpipeError for any other."""
         if (module, name) not in STAND_INS:
             raise IrpipeError(
                 f"asks for {module}.{name}; released networks hold numpy arrays only, "

@@ -16,7 +16,7 @@ from irpipe.files import atomic_write
 from irpipe.published import METHODS, order_of
 from irpipe.results.result import Result
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart. Grey replaces its yellow,
+# Okabe and Ito's palette, which colour-blind readers can distinguish. Grey replaces its yellow,
 # which is too pale for a line.
 COLOURS = {
     "normal": "#999999",
