@@ -37,10 +37,11 @@ def test_no_flag_is_raised_if_stronger_attacks_do_better() -> None:
     assert raised(margin_pgd(), square(40), pgd) == []  # Square leaves as many as the white box
     transfer = make_result("transfer", {(0.3, 1): range(40)}, [1])
     flags = masking_flags([margin_pgd(), square(40), transfer, pgd], "t")
-    assert summarise(flags) == "no sign of masking"
+    n_signs = len(FLAG_NAMES)
+    assert summarise(flags) == f"{n_signs} of {n_signs} signs of masking looked for; none found"
     assert {flag.name for flag in flags} == set(FLAG_NAMES)
     assert summarise(masking_flags([margin_pgd(), square(40)], "t")) == (
-        "no sign of masking; "
+        f"{n_signs - 2} of {n_signs} signs of masking looked for; none found; "
         "not looked for: transfer beats white-box, steps times step size below eps"
     )
 
@@ -153,8 +154,8 @@ def test_weak_last_iterates() -> None:
         assert raised(margin_pgd(last_is_correct=last_is_correct)) == expected
     flags = masking_flags([margin_pgd(last_is_correct=last_is_correct)], "t")
     assert summarise(flags).startswith(
-        "no sign of masking; attack too weak: last iterate weaker than worst; "
-        "not looked for: black-box"
+        f"4 of {len(FLAG_NAMES)} signs of masking looked for; "
+        "attack too weak: last iterate weaker than worst; not looked for: black-box"
     )
 
 
@@ -181,6 +182,7 @@ def test_masking_table(tmp_path: Path) -> None:
     assert row["against"] == "0.2"
     assert row["about"] == "network"
     summary = (
+        f"6 of {len(FLAG_NAMES)} signs of masking looked for; "
         "masking suspected: black-box beats white-box; "
         "attack too weak: steps times step size below eps; "
         "not looked for: transfer beats white-box"

@@ -13,6 +13,7 @@ from irpipe import evaluation
 from irpipe.attacks import AttackBatch, margin_pgd, transfer
 from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.config import kinds
+from irpipe.datasets import load
 from irpipe.errors import IrpipeError
 from irpipe.networks.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from irpipe.networks.folded import FoldedNetwork
@@ -86,11 +87,12 @@ def test_results_of_other_surrogates_at_the_same_path_are_not_shown_together(
     }
     entry = {"kind": "transfer", "surrogates": [path], "steps": 1, "images": 4, "eps": 0.2}
     options = kinds.resolve_entry("attacks", entry, "here")
+    test = load({"kind": "digits"}, Path("unused"), "test")
 
     def run(method: str) -> Result:
         network = LoadedNetwork(batch.network, batch.folded, metadata | {"method": method}, "feed")
         return evaluation.evaluate_network(
-            network, "transfer", options, Path("unused"), torch.device("cpu"), "c0de"
+            network, "transfer", options, test, torch.device("cpu"), "c0de"
         )
 
     result = run("int")

@@ -11,6 +11,7 @@ from made_batches import DIGIT_SHAPE, make_network
 from made_results import EPS, FALLING, make_map_result, make_result
 
 from irpipe import config
+from irpipe.datasets import load
 from irpipe.evaluation import evaluate_network
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import LoadedNetwork
@@ -47,11 +48,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     loaded = LoadedNetwork(network, FoldedNetwork(network, DIGIT_SHAPE), metadata, "feed")
     folder = tmp_path_factory.mktemp("results")
+    test = load({"kind": "digits"}, Path("unused"), "test")
     for kind, options in ATTACKS.items():
         entry = {"kind": kind, "images": N_IMAGES, "batch_size": N_IMAGES} | options
         resolved = config.resolve_named("attacks", entry, "test")
         device = torch.device("cpu")
-        result = evaluate_network(loaded, f"my_{kind}", resolved, Path(), device, "c0de")
+        result = evaluate_network(loaded, f"my_{kind}", resolved, test, device, "c0de")
         write_result(folder / "digits" / "small" / f"{kind}.h5", result)
     return folder
 

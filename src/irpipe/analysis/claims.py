@@ -138,8 +138,8 @@ def assess(
     shared_attacks = _attacks(first) & _attacks(second)
     first = _relevant_results(claim, first, shared_attacks)
     second = _relevant_results(claim, second, shared_attacks)
-    first_paper = next(filter(_is_papers_attack, first), None)
-    second_paper = next(filter(_is_papers_attack, second), None)
+    first_paper = next(filter(is_papers_attack, first), None)
+    second_paper = next(filter(is_papers_attack, second), None)
     if first_paper is None or second_paper is None:
         return None
     for result in (*first, *second):
@@ -189,7 +189,7 @@ def _assess_masking(claim: Claim, group: Sequence[Result], report: str) -> Claim
         claim=claim,
         published="accuracy falls with eps and steps",
         under_paper_attack="".join(
-            _accuracies_by_steps(result, report) for result in group if _is_papers_attack(result)
+            _accuracies_by_steps(result, report) for result in group if is_papers_attack(result)
         ),
         under_all_attacks=summarise(flags),
         verdict=verdict,
@@ -210,8 +210,8 @@ def _relevant_results(claim: Claim, group: Sequence[Result], attacks: set[str]) 
     ]
 
 
-def _is_papers_attack(result: Result) -> bool:
-    """Whether a result's attack is the paper's: of its kind, with the released code's options."""
+def is_papers_attack(result: Result) -> bool:
+    """Return whether the attack is the paper's: of its kind, with the released code's options."""
     options = result.attrs["options"]
     if result.attrs["kind"] == "aai":
         return not options["hinge_weight"] and options["loss"] == "topk"

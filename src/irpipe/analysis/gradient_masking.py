@@ -99,16 +99,18 @@ def masking_flags(group: Sequence[Result], report: str) -> list[MaskingFlag]:
 
 
 def summarise(flags: Sequence[MaskingFlag]) -> str:
-    """One line on which flags are raised, and which ones no result could raise."""
+    """One line: how many signs were looked for, which flags are raised, which had no result."""
     about_network = [flag.name for flag in flags if flag.is_raised and flag.is_about_network]
     about_attack = [flag.name for flag in flags if flag.is_raised and not flag.is_about_network]
     computed = {flag.name for flag in flags}
     missing = [name for name in FLAG_NAMES if name not in computed]
-    parts = ["no sign of masking"]
+    parts = [f"{len(computed)} of {len(FLAG_NAMES)} signs of masking looked for"]
     if about_network:
-        parts = [f"masking suspected: {', '.join(about_network)}"]
+        parts.append(f"masking suspected: {', '.join(about_network)}")
     if about_attack:
         parts.append(f"attack too weak: {', '.join(about_attack)}")
+    if not (about_network or about_attack):
+        parts.append("none found")
     if missing:
         parts.append(f"not looked for: {', '.join(missing)}")
     return "; ".join(parts)

@@ -24,6 +24,7 @@ from irpipe.results.result import Result, write_result
 if TYPE_CHECKING:
     import torch
 
+    from irpipe.datasets import Images
     from irpipe.networks.load import LoadedNetwork
 
 DEFAULT_ATTACKS = [
@@ -68,6 +69,7 @@ def run(args: argparse.Namespace) -> None:
     An attack that fails does not stop the others. Raises IrpipeError at the end if one failed.
     """
     from irpipe.analysis.gradient_masking import masking_flags, summarise
+    from irpipe.datasets import data_root, load
     from irpipe.runtime.device import select_device
 
     attacks = _attacks(args)
@@ -76,6 +78,7 @@ def run(args: argparse.Namespace) -> None:
         ensure_writable(args.output / f"{name}.h5")
     device = select_device(args.device)
     network = _load_network(args, device)
+    test = load(network.metadata["data"], data_root(args.data), "test")
     results: list[Result] = []
     failures: list[str] = []
     for name, options in attacks:
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace) -> None:
             )
             continue
         try:
-            results.append(_attack(args, device, network, name, options))
+            results.append(_attack(args, device, network, test, name, options))
         except Exception as error:
             # Whatever an external network's code raises is the network's error.
             is_external = network.metadata["run"] == "external"
@@ -109,15 +112,15 @@ def _attack(
     args: argparse.Namespace,
     device: "torch.device",
     network: "LoadedNetwork",
+    test: "Images",
     name: str,
     options: dict[str, Any],
 ) -> Result:
     """Attack the network once, write the result and print its accuracies."""
-    from irpipe.datasets import data_root
     from irpipe.evaluation import evaluate_network
 
     current = code_hash.of_evaluation(network.metadata["data"]["kind"], options["kind"])
-    result = evaluate_network(network, name, options, data_root(args.data), device, current)
+    result = evaluate_network(network, name, options, test, device, current)
     path = args.output / f"{name}.h5"
     write_result(path, result)
     print(f"{path}\n{_accuracy_and_tau(result)}")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch
-from irpipe.datasets import get_dataset, load
+from irpipe.datasets import Images, get_dataset, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
 from irpipe.evaluation.sample import Sample, draw_sample
@@ -31,38 +31,57 @@ def evaluate_checkpoint(
     device: torch.device,
     code_hash: str,
 ) -> Result:
-    """Attack the network in the checkpoint at `path`, as `evaluate_network` does."""
-    return evaluate_network(load_for_attack(path, device), name, options, data, device, code_hash)
+    """Attack the network in the checkpoint at `path`, as `evaluate_network` does.
+
+    `data` is the folder of data sets.
+    """
+    network = load_for_attack(path, device)
+    test = load(network.metadata["data"], data, "test")
+    return evaluate_network(network, name, options, test, device, code_hash)
 
 
 def evaluate_network(
     network: LoadedNetwork,
     name: str,
     options: dict[str, Any],
-    data: Path,
+    test: Images,
     device: torch.device,
     code_hash: str,
 ) -> Result:
     """Attack a network with the attack called `name`.
 
-    `options` is the attack's resolved entry, `data` the folder of data sets. The arrays of the
-    result have the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever
-    `AXIS` of the kind names). Raises IrpipeError for bad input.
+    `options` is the attack's resolved entry, `test` the test set. The arrays of the result have
+    the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever `AXIS` of the
+    kind names). Raises IrpipeError for bad input.
     """
-    metadata = network.metadata
-    dataset = get_dataset(metadata["data"]["kind"])
-    test = load(metadata["data"], data, "test")
-    kind = importlib.import_module(f"irpipe.attacks.{options['kind']}")
-    if "eps" in options:
-        options = options | {"eps": options["eps"] or _default_eps(kind, dataset, options)}
+    attrs = result_attributes(network, name, options, test, device, code_hash)
+    options = attrs["options"]
+    kind = _import_kind(options)
     sample, rng = draw_sample(test, options, device)
-    label = f"{name} on {'/'.join(metadata[key] for key in IDENTITY)}"
+    label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
         arrays = _attack_sample(network, kind, options, sample, rng, label)
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.
-        remedy = "; train it again" if metadata["run"].startswith("seed") else ""
+        remedy = "; train it again" if attrs["run"].startswith("seed") else ""
         raise IrpipeError(f"{error}{remedy}") from error
+    return Result(attrs, arrays)
+
+
+def result_attributes(
+    network: LoadedNetwork,
+    name: str,
+    options: dict[str, Any],
+    test: Images,
+    device: torch.device,
+    code_hash: str,
+) -> dict[str, Any]:
+    """The attributes of the result of `evaluate_network`: everything that decides its arrays."""
+    metadata = network.metadata
+    dataset = get_dataset(metadata["data"]["kind"])
+    kind = _import_kind(options)
+    if "eps" in options:
+        options = options | {"eps": options["eps"] or _default_eps(kind, dataset, options)}
     attrs = {key: metadata[key] for key in IDENTITY}
     attrs |= {
         "class_names": list(dataset.CLASS_NAMES),
@@ -84,7 +103,11 @@ def evaluate_network(
     skipped = kind.left_out(options, len(dataset.CLASS_NAMES)) if hasattr(kind, "left_out") else []
     if skipped:
         attrs["left_out"] = skipped
-    return Result(attrs, arrays)
+    return attrs
+
+
+def _import_kind(options: dict[str, Any]) -> Any:
+    return importlib.import_module(f"irpipe.attacks.{options['kind']}")
 
 
 def _attack_sample(
