@@ -10,7 +10,10 @@ from made_batches import evaluate_attack, make_batch
 from small_referee import tiny_image, tiny_network
 
 from irpipe.attacks import certify as kind
+from irpipe.certification.certificate import MIN_MARGIN
 from irpipe.certification.certify import ImageProof, Status, certify_batch, certify_image
+from irpipe.certification.recheck import certified_margins
+from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.datasets import load
 from irpipe.errors import IrpipeError
 from irpipe.networks.load import load_network
@@ -77,6 +80,22 @@ def test_the_outcome_is_deterministic_and_does_not_depend_on_the_batch() -> None
         for seed, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
     assert outcomes(first) == outcomes(alone)
+
+
+def test_bounds_alone_certify_what_they_prove() -> None:
+    images = torch.stack([tiny_image(seed) for seed in (6, 6, 3)])
+    labels = NETWORK(images).argmax(dim=1)
+    labels[1] = (labels[1] + 1) % 3
+    first, misclassified, last = certify_by_bounds(NETWORK, images, labels, 0.02)
+    assert misclassified is None
+    for index, certificate in ((0, first), (2, last)):
+        assert certificate is not None
+        label = int(labels[index])
+        margins = certified_margins(NETWORK, images[index], label, 0.02, certificate)
+        assert min(margins.values()) > MIN_MARGIN
+    # Seed 6 needs a tree at .08 and is broken at .3.
+    for eps in (0.08, 0.3):
+        assert next(certify_by_bounds(NETWORK, images[:1], labels[:1], eps)) is None
 
 
 def test_logits_that_are_not_finite_are_refused() -> None:

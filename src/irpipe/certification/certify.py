@@ -9,27 +9,24 @@ from enum import IntEnum
 import torch
 from torch import Tensor
 
-from irpipe.certification.certificate import EPS_MARGIN, MIN_MARGIN, Certificate
+from irpipe.certification.certificate import MIN_MARGIN, Certificate
 from irpipe.certification.counterexample import descend
 from irpipe.certification.decomposition import Decomposition, Rest
-from irpipe.certification.layer2_bounds import OptimisedRows, layer2_interval
-from irpipe.certification.margin_bounds import MarginBounds, Margins, margin_bounds, margins_of
+from irpipe.certification.margin_bounds import MarginBounds, Margins
 from irpipe.certification.patch_network import PatchNetwork
 from irpipe.certification.place_terms import place_terms
-from irpipe.certification.proof_arrays import certificate, root_proof, tree_proof
+from irpipe.certification.proof_arrays import certificate, tree_proof
 from irpipe.certification.recheck import certified_margins
-from irpipe.certification.relaxation import Ball, Interval, clipped_ball, layer1_interval
+from irpipe.certification.relaxation import Ball, Interval
+from irpipe.certification.root_bounds import IMAGES_AT_ONCE, RootBounds, root_bounds
 from irpipe.certification.tree_search import (
     STOP_MARGIN,
     Limits,
     TreeSearch,
     search_trees,
 )
-from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
 
-# Images whose root bounds are computed together.
-ROOTS_AT_ONCE = 8
 DEFAULT_LEAVES = 6000
 # The first attack: steps, and random starts for each target.
 ATTACK_STEPS = 60
@@ -64,19 +61,6 @@ class ImageProof:
     n_leaves: int
     adversarial: Tensor | None
     certificate: Certificate
-
-
-@dataclass(frozen=True)
-class _Roots:
-    """The bounds of a batch of images before any split, and the seconds that each one took."""
-
-    ball: Ball
-    interval1: Interval
-    interval2: Interval
-    rows: OptimisedRows
-    margins: Margins
-    bounds: MarginBounds
-    seconds: float
 
 
 def certify_image(
@@ -118,33 +102,20 @@ def certify_batch(
     """
     patch_network = PatchNetwork(network, images.shape[1:])
     seeds = range(len(images)) if seeds is None else seeds
-    for first in range(0, len(images), ROOTS_AT_ONCE):
-        part = slice(first, first + ROOTS_AT_ONCE)
-        roots = _root_bounds(patch_network, images[part].float(), labels[part], eps)
+    for first in range(0, len(images), IMAGES_AT_ONCE):
+        part = slice(first, first + IMAGES_AT_ONCE)
+        roots = root_bounds(patch_network, images[part].float(), labels[part], eps)
         for index in range(len(roots.bounds.lower)):
             number = first + index
             search = _ImageSearch(patch_network, roots, index, images[number], eps)
             yield search.run(int(labels[number]), leaves, seconds, seeds[number])
 
 
-def _root_bounds(network: PatchNetwork, images: Tensor, labels: Tensor, eps: float) -> _Roots:
-    start = time.thread_time()
-    if not bool(network.logits(images).isfinite().all()):
-        raise IrpipeError("the network gives logits that are not finite; train it again")
-    ball = clipped_ball(images, eps + EPS_MARGIN)
-    interval1 = layer1_interval(network, ball)
-    interval2, rows = layer2_interval(network, ball, interval1)
-    margins = margins_of(network, labels)
-    bounds = margin_bounds(network, ball, interval1, interval2, margins)
-    seconds = (time.thread_time() - start) / len(images)
-    return _Roots(ball, interval1, interval2, rows, margins, bounds, seconds)
-
-
 class _ImageSearch:
     """The search for a proof or a counterexample of one image of a batch."""
 
     def __init__(
-        self, network: PatchNetwork, roots: _Roots, index: int, image: Tensor, eps: float
+        self, network: PatchNetwork, roots: RootBounds, index: int, image: Tensor, eps: float
     ) -> None:
         self.network = network
         self.image = image
@@ -154,14 +125,12 @@ class _ImageSearch:
         self.interval1 = Interval(*(tensor[index : index + 1] for tensor in roots.interval1))
         self.interval2 = Interval(*(tensor[index : index + 1] for tensor in roots.interval2))
         self.rows = roots.rows.of_image(index)
+        self.adversarial = roots.adversarial[index]
         self.margins = Margins(*(tensor[index] for tensor in roots.margins))
         self.bounds = MarginBounds(*(tensor[index] for tensor in roots.bounds))
         self.root_seconds = roots.seconds
         self.start = time.thread_time()
-        n_entries = network.weight2.shape[1]
-        targets = self.margins.targets.tolist()
-        alphas = zip(targets, self.bounds.alpha1, self.bounds.alpha2, strict=True)
-        self.proofs = [root_proof(*alpha, n_entries) for alpha in alphas]
+        self.proofs = roots.proofs(index)
 
     def run(self, label: int, leaves: int, seconds: float | None, seed: int) -> ImageProof:
         """Return what is known of the image."""
@@ -172,7 +141,9 @@ class _ImageSearch:
         n_open = int((lower <= STOP_MARGIN).sum())
         # The hardest target comes first, since it may end the search.
         order = lower.argsort()[:n_open]
-        adversarial = self._attack(order, seed) if n_open else None
+        adversarial = self.adversarial
+        if n_open and adversarial is None:
+            adversarial = self._attack(order, seed)
         deadline = math.inf if seconds is None else self.start - self.root_seconds + seconds
         n_leaves = 0
         for k in order.tolist() if adversarial is None else ():

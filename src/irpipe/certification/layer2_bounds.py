@@ -1,4 +1,4 @@
-"""Bounds of layer 2: CROWN with optimised slopes, for all places of a batch of images at once."""
+"""Bounds of layer 2, for all places of a batch of images: intervals, CROWN, optimised slopes."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,13 @@ class OptimisedRows:
     channel: Tensor
     is_upper: Tensor
     alpha: Tensor
+
+    @staticmethod
+    def none(network: PatchNetwork) -> "OptimisedRows":
+        """Return no rows."""
+        index = torch.empty(0, dtype=torch.long, device=network.weight2.device)
+        alpha = torch.empty(0, network.weight2.shape[1], dtype=torch.uint8, device=index.device)
+        return OptimisedRows(index, index, index, index.bool(), alpha)
 
     def of_image(self, index: int) -> "OptimisedRows":
         """Return the rows of one image of the batch."""
@@ -92,18 +99,33 @@ class _Patches:
 def layer2_interval(
     network: PatchNetwork, ball: Ball, interval1: Interval, n_steps: int = N_STEPS
 ) -> tuple[Interval, OptimisedRows]:
-    """Return bounds of z2, `[B, P, c2]`, and the rows whose alphas were optimised.
+    """Return bounds of z2, `[B, P, c2]`, and the rows whose alphas were optimised."""
+    crown = crown_interval(network, ball, interval1)
+    return optimised_interval(network, ball, interval1, crown, n_steps)
 
-    All bounds are CROWN's first. Those of the neurons that these leave open are then optimised.
+
+def crown_interval(network: PatchNetwork, ball: Ball, interval1: Interval) -> Interval:
+    """Return the bounds of z2 by interval arithmetic, `[B, P, c2]`.
+
+    Those of neurons that these leave open are CROWN's where these are better.
     """
+    positive, negative = network.weight2.clamp(min=0).t(), network.weight2.clamp(max=0).t()
+    lowest, highest = (network.hidden.cut(bound.clamp(min=0)) for bound in interval1)
+    lower = lowest @ positive + highest @ negative + network.bias2
+    upper = highest @ positive + lowest @ negative + network.bias2
+    return optimised_interval(network, ball, interval1, Interval(lower, upper), 0)[0]
+
+
+def optimised_interval(
+    network: PatchNetwork, ball: Ball, interval1: Interval, interval2: Interval, n_steps: int
+) -> tuple[Interval, OptimisedRows]:
+    """Return tighter bounds than `interval2` of its open neurons, and their rows."""
     patches = _Patches(network, ball, interval1)
-    n_channels = len(network.bias2)
-    shape = (len(ball.center), network.n_places, n_channels)
-    bounds = torch.stack([_crown(patches, sign, shape) for sign in (1.0, -1.0)])
-    is_open = (bounds[0] < 0) & (bounds[1] < 0)
-    is_upper, image, place, channel = torch.nonzero(is_open.expand(2, *shape), as_tuple=True)
+    bounds = torch.stack([interval2.lower, -interval2.upper])
+    is_open = ((interval2.lower < 0) & (interval2.upper > 0)).expand_as(bounds)
+    is_upper, image, place, channel = torch.nonzero(is_open, as_tuple=True)
     sign = 1 - 2 * is_upper.to(bounds.dtype)
-    alphas = [torch.empty(0, network.weight2.shape[1], dtype=torch.uint8, device=sign.device)]
+    alphas = [OptimisedRows.none(network).alpha]
     for first in range(0, len(sign), ROWS_AT_ONCE):
         chunk = slice(first, first + ROWS_AT_ONCE)
         patch = image[chunk] * network.n_places + place[chunk]
@@ -113,17 +135,3 @@ def layer2_interval(
         alphas.append(alpha)
     optimised = OptimisedRows(image, place, channel, is_upper.bool(), torch.cat(alphas))
     return Interval(bounds[0], -bounds[1]), optimised
-
-
-def _crown(patches: _Patches, sign: float, shape: tuple[int, int, int]) -> Tensor:
-    """CROWN's lower bounds of sign z2, `[B, P, c2]`: alpha is 1 where u > -l, else 0."""
-    network = patches.network
-    n_patches = shape[0] * shape[1]
-    channel = torch.arange(shape[2], device=network.bias2.device).repeat(n_patches)
-    patch = torch.arange(n_patches, device=channel.device).repeat_interleave(shape[2])
-    bounds = []
-    signs = torch.full_like(patch, sign, dtype=network.bias2.dtype)
-    for first in range(0, len(patch), ROWS_AT_ONCE):
-        chunk = slice(first, first + ROWS_AT_ONCE)
-        bounds.append(patches.optimise(patch[chunk], channel[chunk], signs[chunk], 0)[0])
-    return torch.cat(bounds).view(shape)

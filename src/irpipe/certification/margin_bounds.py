@@ -1,5 +1,6 @@
 """Bounds of margins: alpha-CROWN, for all targets of a batch of images at once."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -9,9 +10,11 @@ from irpipe.certification.dual import Dual
 from irpipe.certification.patch_network import PatchNetwork
 from irpipe.certification.relaxation import Ball, Interval, Relaxation, default_alpha, relax
 
-# Images whose margins are bounded together; more do not fit into a CPU's cache.
-IMAGES_AT_ONCE = 2
+# Margins that are bounded together; more do not fit into a CPU's cache.
+ROWS_AT_ONCE = 18
 N_STEPS = 40
+# After so many steps, the margins whose bounds are high enough are left out.
+STEPS_PER_CHECK = 10
 STEP_SIZE = 0.15
 STEP_DECAY = 0.95
 
@@ -59,57 +62,55 @@ def margin_bounds(
     interval2: Interval,
     margins: Margins,
     n_steps: int = N_STEPS,
+    enough: float = math.inf,
 ) -> MarginBounds:
-    """Return alpha-CROWN's bounds of `margins`; with no steps, CROWN's."""
-    parts = []
-    for first in range(0, len(ball.center), IMAGES_AT_ONCE):
-        rows = slice(first, first + IMAGES_AT_ONCE)
-        part = _alpha_crown(
-            network,
-            Ball(*(tensor[rows] for tensor in ball)),
-            Interval(*(tensor[rows] for tensor in interval1)),
-            Interval(*(tensor[rows] for tensor in interval2)),
-            Margins(*(tensor[rows] for tensor in margins)),
-            n_steps,
-        )
-        parts.append(part)
-    return MarginBounds(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
+    """Return alpha-CROWN's bounds of `margins`; with no steps, CROWN's.
+
+    A bound above `enough` is not raised further.
+    """
+    shape = margins.targets.shape
+    relaxed = _Relaxed(network, ball, relax(interval1), relax(interval2), margins)
+    all_rows = torch.arange(shape.numel(), device=margins.targets.device)
+    image = all_rows // shape[1]
+    alpha1, alpha2 = default_alpha(interval1)[image], default_alpha(interval2)[image]
+    crown = [
+        relaxed.rows(rows).bound(alpha1[rows], alpha2[rows])
+        for rows in torch.split(all_rows, ROWS_AT_ONCE)
+    ]
+    lower, minimiser = (torch.cat(tensors) for tensors in zip(*crown, strict=True))
+    bounds = MarginBounds(lower, alpha1, alpha2, minimiser)
+    for rows in torch.split(all_rows[lower <= enough], ROWS_AT_ONCE):
+        _raise_bounds(relaxed, bounds, rows, n_steps, enough)
+    return MarginBounds(*(tensor.view(*shape, *tensor.shape[1:]) for tensor in bounds))
 
 
-def _alpha_crown(
-    network: PatchNetwork,
-    ball: Ball,
-    interval1: Interval,
-    interval2: Interval,
-    margins: Margins,
-    n_steps: int,
-) -> MarginBounds:
-    """Return the bounds after `n_steps` steps of Adam on the lower slopes of both layers."""
-    n_targets = margins.targets.shape[1]
-
-    def per_target(tensor: Tensor) -> Tensor:
-        return tensor.repeat_interleave(n_targets, dim=0)
-
-    relaxed = _RelaxedMargins(
-        network,
-        Ball(*(per_target(tensor) for tensor in ball)),
-        Relaxation(*(per_target(tensor) for tensor in relax(interval1))),
-        Relaxation(*(per_target(tensor) for tensor in relax(interval2))),
-        margins.coefficients.flatten(0, 1),
-    )
-    alpha1 = Dual.starting_at(per_target(default_alpha(interval1)), square_decay=0.99)
-    alpha2 = Dual.starting_at(per_target(default_alpha(interval2)), square_decay=0.99)
+def _raise_bounds(
+    relaxed: "_Relaxed", bounds: MarginBounds, rows: Tensor, n_steps: int, enough: float
+) -> None:
+    """Raise some `rows` of `bounds` by steps of Adam on the lower slopes of both layers."""
+    margins = relaxed.rows(rows)
+    alpha1 = Dual.starting_at(bounds.alpha1[rows], square_decay=0.99)
+    alpha2 = Dual.starting_at(bounds.alpha2[rows], square_decay=0.99)
     step_size = STEP_SIZE
     for step in range(1, n_steps + 1):
-        gradient1, gradient2 = relaxed.gradients(alpha1.value, alpha2.value)
+        gradient1, gradient2 = margins.gradients(alpha1.value, alpha2.value)
         alpha1.ascend(gradient1, step_size, step)
         alpha2.ascend(gradient2, step_size, step)
         alpha1.value.clamp_(0, 1)
         alpha2.value.clamp_(0, 1)
         step_size *= STEP_DECAY
-    bound, point = relaxed.bound(alpha1.value, alpha2.value)
-    flat = (bound + margins.constant.flatten(), alpha1.value, alpha2.value, point)
-    return MarginBounds(*(tensor.view(-1, n_targets, *tensor.shape[1:]) for tensor in flat))
+        if step % STEPS_PER_CHECK and step != n_steps:
+            continue
+        lower, minimiser = margins.bound(alpha1.value, alpha2.value)
+        raised = MarginBounds(lower, alpha1.value, alpha2.value, minimiser)
+        for tensor, values in zip(bounds, raised, strict=True):
+            tensor[rows] = values
+        is_open = lower <= enough
+        if not is_open.all():
+            rows, alpha1, alpha2 = rows[is_open], alpha1.rows(is_open), alpha2.rows(is_open)
+            margins = relaxed.rows(rows)
+        if not len(rows):
+            return
 
 
 class _Backwards(NamedTuple):
@@ -124,6 +125,28 @@ class _Backwards(NamedTuple):
     point: Tensor
 
 
+class _Relaxed(NamedTuple):
+    """All that the margins of a batch of images depend on."""
+
+    network: PatchNetwork
+    ball: Ball
+    relaxation1: Relaxation
+    relaxation2: Relaxation
+    margins: Margins
+
+    def rows(self, rows: Tensor) -> "_RelaxedMargins":
+        """Return some margins. Row i is that of image i // T and target i % T."""
+        image = rows // self.margins.targets.shape[1]
+        return _RelaxedMargins(
+            self.network,
+            Ball(*(tensor[image] for tensor in self.ball)),
+            self.relaxation1.rows(image),
+            self.relaxation2.rows(image),
+            self.margins.coefficients.flatten(0, 1)[rows],
+            self.margins.constant.flatten()[rows],
+        )
+
+
 class _RelaxedMargins:
     """Relaxed margins, one row for each image and target.
 
@@ -131,7 +154,8 @@ class _RelaxedMargins:
 
         Az2 = m+ (active2 + open2 alpha2) + m- slope2,    A1 = W2' Az2
         Az1 = A1+ (active1 + open1 alpha1) + A1- slope1,  A0 = W1' Az1
-        bound = A0 x* + Az1 b1 + Az2 b2 + A1- intercept1 + m- intercept2,  x* = x0 - r sign(A0)
+        bound = A0 x* + Az1 b1 + Az2 b2 + A1- intercept1 + m- intercept2 + c
+        x* = x0 - r sign(A0)
 
     and forwards from x* for the gradients:
 
@@ -146,6 +170,7 @@ class _RelaxedMargins:
         relaxation1: Relaxation,
         relaxation2: Relaxation,
         coefficients: Tensor,
+        constant: Tensor,
     ) -> None:
         self.network = network
         self.ball = ball
@@ -155,10 +180,10 @@ class _RelaxedMargins:
         # Az2 = fixed2 + movable2 * alpha2
         self.fixed2 = positive * relaxation2.active + negative * relaxation2.slope
         self.movable2 = positive * relaxation2.is_open
-        self.constant = (negative * relaxation2.intercept).sum(dim=(1, 2))
+        self.constant = constant + (negative * relaxation2.intercept).sum(dim=(1, 2))
 
     def bound(self, alpha1: Tensor, alpha2: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bounds `[rows]`, without the margins' constants, and x*."""
+        """Return the bounds `[rows]` and x*."""
         back = self._backwards(alpha1, alpha2)
         bound = (
             (back.pixel_coefficients * back.point).sum(dim=(1, 2, 3))

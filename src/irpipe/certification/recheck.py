@@ -1,6 +1,7 @@
 """Check a certificate in float64, by code that shares nothing with the search for it."""
 
 import copy
+import math
 from typing import Any
 
 import numpy as np
@@ -82,6 +83,12 @@ class _Checker:
         self.conv2 = _convolution(self.network, 2)
         self.weight2 = self.conv2.weight.flatten(1)
         self.bias1 = _bias(self.conv1)
+        # A patch of layer 1 is z1 = composed' x + patch_bias1, x being the patch of the image.
+        units = torch.eye(self.weight2.shape[1]).to(self.weight2)
+        units = units.view(-1, len(self.bias1), *self.conv2.kernel_size)
+        spread = F.conv_transpose2d(units, self.conv1.weight, stride=self.conv1.stride)
+        self.composed = spread.flatten(1)
+        self.patch_bias1 = self.bias1.repeat_interleave(math.prod(self.conv2.kernel_size))
         self.bias2 = _bias(self.conv2)
         clean = image.to(self.weight2)[None]
         radius = certificate.eps + EPS_MARGIN
@@ -113,9 +120,8 @@ class _Checker:
         _check_limits(proof, len(self.lower2))
         coefficients = self.head[label] - self.head[target]
         place = torch.as_tensor(proof.place).long()
-        sign1, sign2, dual1, dual2 = (
-            torch.as_tensor(array).to(self.weight2)
-            for array in (proof.sign1, proof.sign2, proof.dual1, proof.dual2)
+        sign2, dual2 = (
+            torch.as_tensor(array).to(self.weight2) for array in (proof.sign2, proof.dual2)
         )
         m = coefficients[place]
         lower_slope, slope, offset = _relu_bounds(
@@ -124,12 +130,17 @@ class _Checker:
         slopes2 = m.clamp(min=0) * lower_slope + m.clamp(max=0) * slope
         slopes2 = slopes2 - torch.where(sign2 != 0, sign2 * dual2, 0.0)
         if proof.E.size:
-            E, D = (torch.as_tensor(array).to(self.weight2) for array in (proof.E, proof.D))
+            E, D, sign1, dual1 = (
+                torch.as_tensor(array).to(self.weight2)
+                for array in (proof.E, proof.D, proof.sign1, proof.dual1)
+            )
+            leaf = self._patch_bound(
+                slopes2 @ self.weight2 - E[place], place, sign1, dual1, pixels=-D[place]
+            )
         else:
+            # With this E and D, nothing of layer 1 and of the image is left to the leaves.
             E, D = slopes2 @ self.weight2, torch.zeros_like(self.patch_center)
-        leaf = self._patch_bound(
-            slopes2 @ self.weight2 - E[place], place, sign1, dual1, pixels=-D[place]
-        )
+            leaf = slopes2.new_zeros(len(slopes2))
         leaf = leaf + slopes2 @ self.bias2 + (m.clamp(max=0) * offset).sum(dim=1)
         smallest = leaf.new_full((len(self.lower2),), torch.inf)
         smallest = smallest.scatter_reduce(0, place, leaf, "amin")
@@ -155,31 +166,37 @@ class _Checker:
         )
 
     def _layer2(self, certificate: Certificate) -> tuple[Tensor, Tensor]:
-        """Bounds of z2, `[P, c2]`: CROWN's, or those with the certificate's alphas if better."""
-        n_places, n_channels = len(self.patch_lower1), len(self.bias2)
-        place = torch.arange(n_places).repeat_interleave(n_channels)
-        alpha = (self.patch_upper1 > -self.patch_lower1).to(self.weight2)[place]
-        rows = self.weight2.repeat(n_places, 1)
-        bias = self.bias2.repeat(n_places)
-        unsigned = torch.zeros_like(rows)
-        bounds = torch.stack(
-            [
-                self._patch_bound(sign * rows, place, unsigned, alpha) + sign * bias
-                for sign in (1, -1)
-            ]
-        ).view(2, n_places, n_channels)
-        place, channel = (
-            torch.as_tensor(array).long() for array in (certificate.place, certificate.channel)
+        """Bounds of z2, `[P, c2]`: the best of those by intervals, CROWN's and the certificate's.
+
+        CROWN bounds only what intervals leave open, and the certificate has alphas for the rest.
+        """
+        positive, negative = self.weight2.clamp(min=0).t(), self.weight2.clamp(max=0).t()
+        lowest, highest = self.patch_lower1.clamp(min=0), self.patch_upper1.clamp(min=0)
+        lower = lowest @ positive + highest @ negative + self.bias2
+        upper = highest @ positive + lowest @ negative + self.bias2
+        # Lower bounds of z2 and of -z2.
+        bounds = torch.stack([lower, -upper])
+        is_open = ((lower < 0) & (upper > 0)).expand(2, -1, -1)
+        crown_alpha = (self.patch_upper1 > -self.patch_lower1).to(self.weight2)
+        is_upper, place, channel = torch.nonzero(is_open, as_tuple=True)
+        self._raise(bounds, is_upper, place, channel, crown_alpha[place])
+        place, channel, is_upper = (
+            torch.as_tensor(array).long()
+            for array in (certificate.place, certificate.channel, certificate.is_upper)
         )
-        is_upper = torch.as_tensor(certificate.is_upper).long()
         alpha = torch.as_tensor(certificate.alpha).to(self.weight2) / ALPHA_LEVELS
+        self._raise(bounds, is_upper, place, channel, alpha)
+        return bounds[0], -bounds[1]
+
+    def _raise(
+        self, bounds: Tensor, is_upper: Tensor, place: Tensor, channel: Tensor, alpha: Tensor
+    ) -> None:
+        """Raise lower bounds of z2 and -z2, `[2, P, c2]`, to those that `alpha` `[R, a]` gives."""
         sign = 1.0 - 2.0 * is_upper.to(self.weight2)
         rows = sign[:, None] * self.weight2[channel]
         bound = self._patch_bound(rows, place, torch.zeros_like(rows), alpha)
-        bound = bound + sign * self.bias2[channel]
         position = (is_upper, place, channel)
-        bounds[position] = torch.maximum(bounds[position], bound)
-        return bounds[0], -bounds[1]
+        bounds[position] = torch.maximum(bounds[position], bound + sign * self.bias2[channel])
 
     def _patch_bound(
         self,
@@ -199,14 +216,11 @@ class _Checker:
         negative = coefficients.clamp(max=0)
         slopes = coefficients.clamp(min=0) * lower_slope + negative * slope
         slopes = slopes - torch.where(sign != 0, sign * dual, 0.0)
-        size = self.conv2.kernel_size
-        units = slopes.view(len(slopes), len(self.bias1), *size)
-        spread = F.conv_transpose2d(units, self.conv1.weight, stride=self.conv1.stride)
-        pixels = spread.flatten(1) + pixels
+        pixels = slopes @ self.composed + pixels
         return (
             (pixels * self.patch_center[place]).sum(dim=1)
             - (pixels.abs() * self.patch_radius[place]).sum(dim=1)
-            + units.sum(dim=(2, 3)) @ self.bias1
+            + slopes @ self.patch_bias1
             + (negative * offset).sum(dim=1)
         )
 
@@ -264,9 +278,11 @@ def _check_limits(proof: TargetProof, n_places: int) -> None:
             raise IrpipeError(f"{location}: {name} has values that are not in [0, infinity)")
         if (dual[sign == 0] > 1).any():
             raise IrpipeError(f"{location}: {name} has an alpha that is greater than 1")
-    if not proof.E.size and not np.array_equal(proof.place, np.arange(n_places)):
-        raise IrpipeError(f"{location}: has no E, so there must be one leaf for each place")
     signs = np.concatenate([proof.sign1, proof.sign2], axis=1)
+    if not proof.E.size:
+        if signs.any() or not np.array_equal(proof.place, np.arange(n_places)):
+            raise IrpipeError(f"{location}: has no E, so there must be one leaf for each place")
+        return
     for place in range(n_places):
         if not covers(signs[proof.place == place]):
             raise IrpipeError(f"{location}: the leaves of place {place} do not cover it")
