@@ -85,6 +85,8 @@ AutoAttackMembers = Annotated[list[AutoAttackMember], *_NotEmptyList]
 
 # Maps that explain a prediction (`interpretability.interpreters`).
 Interpreter = Literal["cam", "gradcam", "gradcampp", "ig", "repr"]
+# The interpreters of Figure 1, whose maps belong to a class.
+FigureInterpreters = Annotated[list[Literal["cam", "gradcampp", "ig"]], *_NotEmptyList]
 # An interpreter as the released code has it, or as in its own paper (C.3).
 InterpreterVariant = Literal["released", "original"]
 # How integrated gradients are summed over the path (`interpretability.integrated_gradients`).

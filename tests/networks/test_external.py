@@ -59,7 +59,7 @@ def test_every_form_gives_what_a_checkpoint_gives(
     assert attrs["code_hash"] == expected["margin_pgd"].attrs["code_hash"]
     assert len(attrs["network_sha256"]) == 64
     assert lines[1] == "  eps       0.0000 0.0200 0.2000"
-    assert "signs of masking looked for; " in lines[-1]
+    assert "signs of masking looked for; " in lines[-2]
     paths = masking_table.report(
         list(results.values()), tmp_path / "m", title="T", attacks=["margin_pgd", "square"]
     )

@@ -13,17 +13,15 @@ from irpipe.interpretability.kendall import kendall
 from irpipe.option_types import (
     Count,
     Eps,
+    FigureInterpreters,
     IgRule,
     Index,
     Indices,
-    Interpreter,
     InterpreterVariant,
     Positive,
 )
 
 PROTOCOL = ("C.3 T7", "C.4 P1", "C.5 I12")
-
-FIGURE_1_INTERPRETERS: tuple[Interpreter, ...] = ("cam", "gradcampp", "ig")
 
 
 def attack(
@@ -36,6 +34,8 @@ def attack(
     step_size: Positive = 0.01,
     # The class that PGD aims at. None means that PGD only leaves the true class.
     target_class: Index | None = None,
+    # Whose maps; the default is Figure 1's.
+    interpreters: FigureInterpreters = ["cam", "gradcampp", "ig"],  # noqa: B006
     # The maps as the released code or as the interpreters' authors have them (C.3 T7, C.3 T13).
     interpreter_variant: InterpreterVariant = "released",
     # Terms of the sum of integrated gradients (C.3 T7).
@@ -52,7 +52,8 @@ def attack(
     Extras, `[2, N, ...]`:
     - image: the pixels;
     - target: the class that the network prefers after PGD, the true class left out;
-    - cam, gradcampp, ig: maps `[2, N, 2, ...]` of the true class and of `target`;
+    - cam, gradcampp, ig, as in `interpreters`: maps `[2, N, 2, ...]` of the true class and of
+      `target`;
     - kendall_tau_cam and so on: Kendall's tau-b between each map and the clean one,
       `[2, N, 2]`, over all entries of the map (of IG: over all colours);
     - tau_defined_cam and so on: whether tau exists, `[2, N, 2]`.
@@ -64,7 +65,7 @@ def attack(
         target = logits.scatter(1, batch.labels[:, None], -torch.inf).argmax(dim=1)
     classes = torch.stack([batch.labels, target], dim=1)
     extras = {"image": points.float(), "target": target.expand(2, -1)}
-    for kind in FIGURE_1_INTERPRETERS:
+    for kind in interpreters:
         maps = torch.stack(
             [
                 interpret(

@@ -5,26 +5,18 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from irpipe import code_hash, config
+from irpipe import config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
-from irpipe.cli._failures import (
-    attack_failure,
-    is_ours,
-    machine_failure,
-    print_traceback,
-    require_packages,
-)
+from irpipe.cli._failures import require_packages
+from irpipe.cli._stress_attacks import StressAttacks
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
-from irpipe.results.result import Result, write_result
+from irpipe.results.result import Result
 
 if TYPE_CHECKING:
     import torch
 
-    from irpipe.datasets import Images
     from irpipe.networks.load import LoadedNetwork
 
 DEFAULT_ATTACKS = [
@@ -37,6 +29,9 @@ DEFAULT_ATTACKS = [
     "aai_two_class",
     "aai_targeted",
 ]
+
+MAPS = "maps"  # name of the attack whose maps the page shows
+N_MAP_IMAGES = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,12 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Attack the network, write one result per attack, print accuracies and signs of masking.
+    """Attack the network, write one result per attack and the page; print the accuracies.
 
-    An attack that fails does not stop the others. Raises IrpipeError at the end if one failed.
+    An attack that fails does not stop the others, and one that finished in an earlier call is not
+    repeated. Raises IrpipeError at the end if one failed.
     """
-    from irpipe.analysis.gradient_masking import masking_flags, summarise
     from irpipe.datasets import data_root, load
+    from irpipe.reports.stress_page import StressRun, write_page
     from irpipe.runtime.device import select_device
 
     attacks = _attacks(args)
@@ -79,53 +75,51 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = _load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
-    results: list[Result] = []
-    failures: list[str] = []
+    stress = StressAttacks(args, network, test, device)
     for name, options in attacks:
-        if "interpreter" in options and not getattr(network.network, "has_maps", True):
-            print(
-                f"{name}: left out, because it attacks maps and this network has none: "
-                "it does not end in global average pooling and a linear layer"
-            )
-            continue
-        try:
-            results.append(_attack(args, device, network, test, name, options))
-        except Exception as error:
-            # Whatever an external network's code raises is the network's error.
-            is_external = network.metadata["run"] == "external"
-            is_known = isinstance(error, IrpipeError) or machine_failure(error)
-            if not is_external and not is_known and is_ours(error):
-                raise
-            if args.debug:
-                print_traceback(error)
-            print(f"{name}: failed")
-            failures.append(attack_failure(error, name, args.checkpoint))
-    flags = masking_flags([result for result in results if _has_train_eps(result)], "stress")
+        result = stress.run(name, options)
+        if result:
+            print(_accuracy_and_tau(result))
+            print_left_out(result)
+    results = list(stress.results.values())
+    maps = stress.run(MAPS, _maps_options(network, len(test), args.images))
+    label = str(network.metadata["method"])
+    page, *_ = write_page(
+        args.output, StressRun(label, args.checkpoint, results, maps, stress.attempts)
+    )
+    _print_signs(results)
+    print(page)
+    if stress.failures:
+        hint = "" if args.debug else " (--debug prints the traceback)"
+        raise IrpipeError("; ".join(stress.failures) + hint)
+
+
+def _print_signs(results: list[Result]) -> None:
+    from irpipe.analysis.gradient_masking import masking_flags, summarise
+    from irpipe.reports.stress_page.numbers import has_train_eps
+
+    flags = masking_flags([result for result in results if has_train_eps(result)], "stress")
     if flags:
         print(summarise(flags))
-    if failures:
-        hint = "" if args.debug else " (--debug prints the traceback)"
-        raise IrpipeError("; ".join(failures) + hint)
 
 
-def _attack(
-    args: argparse.Namespace,
-    device: "torch.device",
-    network: "LoadedNetwork",
-    test: "Images",
-    name: str,
-    options: dict[str, Any],
-) -> Result:
-    """Attack the network once, write the result and print its accuracies."""
-    from irpipe.evaluation import evaluate_network
+def _maps_options(
+    network: "LoadedNetwork", n_test_images: int, n_images: int | None
+) -> dict[str, Any]:
+    """The options of the attack whose maps the page shows: PGD at the data set's eps."""
+    from irpipe.datasets import get_dataset
 
-    current = code_hash.of_evaluation(network.metadata["data"]["kind"], options["kind"])
-    result = evaluate_network(network, name, options, test, device, current)
-    path = args.output / f"{name}.h5"
-    write_result(path, result)
-    print(f"{path}\n{_accuracy_and_tau(result)}")
-    print_left_out(result)
-    return result
+    eps = get_dataset(network.metadata["data"]["kind"]).TRAIN_EPS
+    count = min(n_images or N_MAP_IMAGES, N_MAP_IMAGES, n_test_images)
+    entry = {
+        "kind": "pgd_maps",
+        "pgd_eps": eps,
+        "step_size": eps / 4,
+        "interpreters": ["cam", "gradcampp"],
+        "images": count,
+        "batch_size": count,
+    }
+    return config.resolve_named("attacks", entry, MAPS)
 
 
 def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
@@ -134,6 +128,8 @@ def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     attacks = [_arguments.read_entry("attacks", argument, path) for argument in args.attacks]
     names = [name for name, _ in attacks]
     for name in names:
+        if name == MAPS:
+            raise IrpipeError(f"--attacks: the page's own attack is called {MAPS}; say another")
         if names.count(name) > 1:
             raise IrpipeError(
                 f"--attacks: two attacks are called {name}, and the second result would replace "
@@ -146,12 +142,6 @@ def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
         entry = options | {"images": args.images}
         changed.append((name, config.resolve_named("attacks", entry, f"--images, {name}")))
     return changed
-
-
-def _has_train_eps(result: Result) -> bool:
-    """Whether a result has the data set's eps. Signs of masking are looked for at that eps."""
-    eps = result.arrays.get("eps", np.empty(0))
-    return bool(np.isclose(eps, result.attrs["train_eps"]).any())
 
 
 def _load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
@@ -191,7 +181,7 @@ def _load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNe
 
 def _accuracy_and_tau(result: Result) -> str:
     """A table of accuracy and, for attacks on maps, mean tau at each eps, after the most steps."""
-    from irpipe.results.rank_correlation import robust_tau
+    from irpipe.results.rank_correlation import rank_correlation_at
 
     arrays = result.arrays
     if "eps" not in arrays:
@@ -202,6 +192,9 @@ def _accuracy_and_tau(result: Result) -> str:
         "accuracy": [f"{value:7.3f}" for value in accuracy],
     }
     if "kendall_tau" in arrays:
-        tau = robust_tau(arrays)[:, :, -1].mean(axis=0)
-        lines["tau"] = [f"{value:7.3f}" for value in tau]
-    return "\n".join(f"  {heading:9}" + "".join(row) for heading, row in lines.items())
+        taus = [rank_correlation_at(arrays, index, -1) for index in range(len(arrays["eps"]))]
+        lines["tau with the prediction kept"] = [f"{tau.value:7.3f}" for tau in taus]
+        lines["  n ="] = [f"{tau.n:7}" for tau in taus]
+        lines["tau, lost images counted as 0"] = [f"{tau.value_all:7.3f}" for tau in taus]
+    width = max(map(len, lines))
+    return "\n".join(f"  {heading:{width}} " + "".join(row) for heading, row in lines.items())

@@ -1,5 +1,6 @@
 """Colours of methods, line styles of runs, fonts, and saving, for all figures."""
 
+import io
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -40,8 +41,11 @@ METADATA: dict[str, dict[str, None]] = {
 }
 
 
-def plot_style() -> AbstractContextManager[None]:
-    """The settings under which a figure is drawn and saved, so that its bytes repeat."""
+def plot_style(**more: Any) -> AbstractContextManager[None]:
+    """The settings under which a figure is drawn and saved, so that its bytes repeat.
+
+    `more` are further settings of matplotlib, with "_" in place of ".".
+    """
     settings = {
         "svg.hashsalt": "irpipe",
         "figure.dpi": 150,
@@ -50,6 +54,7 @@ def plot_style() -> AbstractContextManager[None]:
         "axes.spines.right": False,
         "text.parse_math": False,  # a $ in a title is a dollar sign
     }
+    settings |= {name.replace("_", ".", 1): value for name, value in more.items()}
     return matplotlib.rc_context(cast(Any, settings))
 
 
@@ -105,6 +110,18 @@ def save_figure(figure: Figure, output: Path) -> list[Path]:
             figure.savefig(temporary, format=file_format, metadata=metadata)
         paths.append(path)
     return paths
+
+
+def figure_svg(figure: Figure) -> str:
+    """A figure as the text of an <svg> element, to stand in an HTML page. Call under `plot_style`.
+
+    Equal figures give equal texts.
+    """
+    _fix_layout(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata=METADATA["svg"], transparent=True)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
 
 
 def _fix_layout(figure: Figure) -> None:

@@ -1,0 +1,104 @@
+"""The page that `irpipe stress` ends in: one HTML file, its numbers as JSON and as tables.
+
+The page needs no network and no script. Its plots are inline SVG and its pictures data URIs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from irpipe.files import atomic_write
+from irpipe.reports.stress_page import tables
+from irpipe.reports.stress_page.figures import make_plots
+from irpipe.reports.stress_page.maps import map_examples
+from irpipe.reports.stress_page.numbers import StressNumbers, is_bounded, stress_numbers
+from irpipe.reports.stress_page.summary import summary_json
+from irpipe.reports.stress_page.tiles import make_tiles
+from irpipe.reports.stress_page.verdict import make_verdict, masking_sentence
+from irpipe.results import to_frame
+from irpipe.results.result import Result
+from irpipe.results.stress_record import Attempt
+
+PAGE_NAME = "report.html"
+
+
+@dataclass(frozen=True)
+class StressRun:
+    """What a page is made of: the results of attacks on one network, and how each attack ended.
+
+    `results` are in the order of the attacks, as read from their files. `maps` is the result of
+    `pgd_maps`; None means that the network has no maps. `source` is the argument that named the
+    network.
+    """
+
+    name: str
+    source: str
+    results: Sequence[Result]
+    maps: Result | None
+    attempts: Sequence[Attempt]
+
+
+def write_page(folder: Path, run: StressRun) -> list[Path]:
+    """Write report.html, summary.json, results.csv and results.parquet; return their paths."""
+    numbers = stress_numbers(run.results)
+    contents = {
+        PAGE_NAME: _render(run, numbers).encode(),
+        "summary.json": summary_json(run.name, run.results, numbers, run.attempts).encode(),
+    }
+    if run.results:
+        frame = to_frame(run.results)
+        contents["results.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
+        contents["results.parquet"] = frame.to_parquet(index=False)
+    for name, content in contents.items():
+        with atomic_write(folder / name) as temporary:
+            temporary.write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def _unbroken(value: object) -> object:
+    """A text whose equations are not broken across lines; anything else as it is."""
+    return (
+        value.replace(" = ", "\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}")
+        if type(value) is str
+        else value
+    )
+
+
+def _render(run: StressRun, numbers: StressNumbers | None) -> str:
+    bounded = [result for result in run.results if is_bounded(result)]
+    eps = numbers.eps if numbers else None
+    page_tables = {"attacks": tables.attacks_table(run.results, run.attempts, eps)}
+    plots = []
+    if numbers:
+        plots = make_plots(bounded, numbers.eps, numbers.chance)
+        page_tables["accuracies"] = tables.eps_table(bounded)
+        page_tables["signs"] = tables.signs_table(numbers)
+        tau = tables.tau_table(bounded, numbers.eps)
+        if tau:
+            page_tables["tau"] = tau
+    sources = [*run.results, *([run.maps] if run.maps else [])]
+    if sources:
+        page_tables["network"] = tables.network_table(sources[0], run.source)
+        page_tables["sources"] = tables.sources_table(sources)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        finalize=_unbroken,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("report.html.jinja").render(
+        run=run,
+        dataset=sources[0].attrs["dataset"] if sources else "",
+        verdict=make_verdict(run.name, numbers, run.attempts),
+        tiles=make_tiles(numbers) if numbers else [],
+        masking=masking_sentence(numbers) if numbers else "",
+        plots=plots,
+        tables=page_tables,
+        examples=map_examples(run.maps) if run.maps else [],
+        maps_eps=run.maps.attrs["options"]["pgd_eps"] if run.maps else 0,
+    )

@@ -1,0 +1,178 @@
+"""The tables of a page of `irpipe stress`."""
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from irpipe.reports.stress_page.numbers import (
+    StressNumbers,
+    accuracies,
+    accuracy_at,
+    is_bounded,
+    most_steps,
+    tau_at,
+)
+from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for, tau_text
+from irpipe.results.labels import eps_label
+from irpipe.results.result import Result
+from irpipe.results.stress_record import Attempt
+
+WHAT = {
+    "pgd": "gradient ascent on the cross-entropy (the paper's attack)",
+    "margin_pgd": "gradient ascent on the margin, random starts, worst iterate",
+    "autoattack": "AutoAttack",
+    "transfer": "images made against other networks",
+    "aai": "changes the map, keeps the prediction",
+    "pgd_maps": "PGD for the maps below, at one ε",
+    "certify": "search for a proof or a counterexample",
+}
+
+
+class PageTable(NamedTuple):
+    """A table with a caption. On a phone, each row becomes a block of lines "heading: cell"."""
+
+    name: str
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
+def attacks_table(
+    results: Sequence[Result], attempts: Sequence[Attempt], eps: float | None
+) -> PageTable:
+    """What each attack left and how long it took, in the order of the attempts."""
+    by_attack = {result.attrs["attack"]: result for result in results}
+    eps_text = "" if eps is None else f" at ε = {eps_label(eps)}"
+    header = ["attack", "what it does", f"accuracy left{eps_text}", "images", "steps", "time"]
+    rows = []
+    for attempt in attempts:
+        result = by_attack.get(attempt.attack)
+        if result is None:
+            text = attempt.state + (f": {attempt.reason}" if attempt.reason else "")
+            rows.append([attempt.attack, WHAT.get(attempt.kind, attempt.kind), text, "", "", ""])
+            continue
+        measured = accuracy_at(result, eps) if eps is not None and is_bounded(result) else None
+        rows.append(
+            [
+                attempt.attack,
+                _what(result),
+                percentage(measured) if measured else "–",
+                str(len(result.arrays["indices"])),
+                str(most_steps(result)) if "steps" in result.arrays else "–",
+                "–" if attempt.seconds is None else seconds_text(attempt.seconds),
+            ]
+        )
+    caption = "Accuracy with its 95% Wilson interval. Time: wall time on the device named below."
+    return PageTable("attacks", "What each attack left", header, rows, caption)
+
+
+def _what(result: Result) -> str:
+    options = result.attrs["options"]
+    if result.attrs["kind"] == "aai":
+        return f"{options['loss']} on {options['interpreter']}: {WHAT['aai']}"
+    if result.attrs["kind"] == "autoattack":
+        members = ", ".join(options["attacks_to_run"])
+        left_out = result.attrs.get("left_out")
+        return f"AutoAttack: {members}" + (f" (without {', '.join(left_out)})" if left_out else "")
+    return WHAT.get(result.attrs["kind"], str(result.attrs["kind"]))
+
+
+def seconds_text(seconds: float) -> str:
+    """A duration, such as "0.8 s", "42 s", "5:59 min" or "2:05 h"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}:{rest:02} min"
+    return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def eps_table(results: Sequence[Result]) -> PageTable:
+    """Accuracy of each attack at each eps, after the most steps."""
+    values = sorted({eps for result in results for eps, _ in accuracies(result)})
+    rows = []
+    for result in results:
+        by_eps = {eps_label(eps): percentage(measured) for eps, measured in accuracies(result)}
+        attack = str(result.attrs["attack"])
+        rows.append([attack, *(by_eps.get(eps_label(eps), "–") for eps in values)])
+    header = ["attack", *(f"ε = {eps_label(eps)}" for eps in values)]
+    return PageTable("accuracies", "Accuracy at each ε", header, rows)
+
+
+def tau_table(results: Sequence[Result], eps: float) -> PageTable | None:
+    """Kendall's tau of the maps under each attack on maps; None if there is none."""
+    rows = []
+    for result in results:
+        tau = tau_at(result, eps)
+        if tau:
+            kept, lost_as_zero = tau_text(tau).split("; ")
+            interval = f"[{tau.low_all:.3f}, {tau.high_all:.3f}]"
+            interpreter = str(result.attrs["options"]["interpreter"])
+            rows.append([str(result.attrs["attack"]), interpreter, kept, lost_as_zero, interval])
+    if not rows:
+        return None
+    caption = (
+        "Mean of Kendall's tau-b between the map of the true class before and after the attack: "
+        "1 means that no entry changed its rank. Lost images are those whose prediction the "
+        "attack changed, or whose map is constant."
+    )
+    header = ["attack", "maps", "tau", "lost images counted as 0", "its 95% interval"]
+    title = f"Kendall's tau of the maps at ε = {eps_label(eps)}"
+    return PageTable("tau", title, header, rows, caption)
+
+
+def signs_table(numbers: StressNumbers) -> PageTable:
+    """The signs of masked gradients with their numbers, and those that were not looked for."""
+    rows = [
+        [
+            flag.name,
+            "yes" if flag.is_raised else "no",
+            flag.numbers,
+            "the network" if flag.is_about_network else "the attack",
+        ]
+        for flag in numbers.flags
+    ]
+    rows += [[name, "not looked for", "–", "–"] for name in signs_not_looked_for(numbers)]
+    header = ["sign", "found", "numbers", "tells against"]
+    return PageTable("signs", "Signs of masked gradients", header, rows)
+
+
+def sources_table(results: Sequence[Result]) -> PageTable:
+    """Which file each number comes from, and what made it."""
+    rows = []
+    for result in results:
+        attrs = result.attrs
+        options = {key: value for key, value in attrs["options"].items() if value is not None}
+        rows.append(
+            [
+                f"{attrs['attack']}.h5",
+                result.sha256[:16],
+                attrs["code_hash"],
+                str(attrs["seed"]),
+                json.dumps(options, sort_keys=True),
+            ]
+        )
+    header = ["file", "SHA-256", "code", "seed", "options"]
+    caption = (
+        "Every number above is computed from these files, which hold one entry per test image. "
+        "SHA-256: the first 16 digits, of what follows the first 512 bytes."
+    )
+    return PageTable("sources", "Where the numbers come from", header, rows, caption)
+
+
+def network_table(result: Result, source: str) -> PageTable:
+    """What was attacked, on which data and machine."""
+    attrs = result.attrs
+    data = json.dumps(attrs["checkpoint_metadata"]["data"], sort_keys=True)
+    versions = ", ".join(f"{name} {value}" for name, value in attrs["versions"].items())
+    rows = [
+        ["network", source],
+        ["SHA-256 of the network", attrs["network_sha256"]],
+        ["data set", f"{attrs['dataset']} {data}"],
+        ["SHA-256 of the test set", attrs["data_sha256"]],
+        ["device and versions", versions],
+    ]
+    return PageTable("network", "What was attacked", ["what", "which"], rows)

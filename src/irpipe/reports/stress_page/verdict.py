@@ -1,0 +1,146 @@
+"""The verdict of a page of `irpipe stress`: sentences that follow from numbers."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from irpipe.analysis.gradient_masking import FLAG_NAMES
+from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
+from irpipe.results.accuracy import Accuracy
+from irpipe.results.labels import eps_label
+from irpipe.results.rank_correlation import RankCorrelation
+from irpipe.results.stress_record import Attempt
+
+# Shares of the clean accuracy that a network keeps: at least so much is "nearly all", "most".
+NEARLY_ALL = 0.9
+MOST = 0.5
+
+
+class Verdict(NamedTuple):
+    """A headline with its tone ("good", "mixed", "bad" or "unknown"), and sentences."""
+
+    tone: str
+    headline: str
+    sentences: Sequence[str]
+
+
+def make_verdict(
+    network: str, numbers: StressNumbers | None, attempts: Sequence[Attempt]
+) -> Verdict:
+    """The verdict on a network from its numbers and from how each attack ended."""
+    incomplete = _incomplete_sentences(attempts)
+    if numbers is None or numbers.worst is None:
+        return Verdict("unknown", "No attack has measured an accuracy.", incomplete)
+    tone, headline = _headline(network, numbers, numbers.worst)
+    sentences = [
+        _accuracy_sentence(numbers, numbers.worst),
+        _strongest_sentence(numbers),
+        masking_sentence(numbers),
+        _tau_sentence(numbers),
+        *incomplete,
+        "An attack shows what can be broken; a stronger one may break more.",
+    ]
+    return Verdict(tone, headline, [sentence for sentence in sentences if sentence])
+
+
+def percentage(measured: Accuracy) -> str:
+    """An accuracy with its interval, such as "71.0% [64.4%, 76.8%]"."""
+    return f"{measured.value:.1%} [{measured.low:.1%}, {measured.high:.1%}]"
+
+
+def tau_text(tau: RankCorrelation) -> str:
+    """Kendall's tau in the words that all outputs of `irpipe stress` share."""
+    kept = "not defined" if math.isnan(tau.value) else f"{tau.value:.3f}"
+    return (
+        f"{kept} with the prediction kept, n = {tau.n}; "
+        f"{tau.value_all:.3f} with lost images counted as 0"
+    )
+
+
+def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[str, str]:
+    eps = f"ε = {eps_label(numbers.eps)}"
+    clean = numbers.clean
+    if clean and clean.low <= numbers.chance:
+        return "unknown", f"{network} has nothing to lose: clean, it is no better than guessing."
+    if any(flag.is_raised and flag.is_about_network for flag in numbers.flags):
+        return "mixed", (
+            f"Do not trust the accuracy of {network} at {eps} yet: its gradients seem to be masked."
+        )
+    if worst.low <= numbers.chance:
+        return "bad", f"{network} is not robust at {eps}: what is left is no better than guessing."
+    if clean is None:
+        return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
+    share = worst.value / clean.value
+    if share < MOST:
+        return "mixed", f"{network} loses most of its accuracy at {eps}."
+    kept = "nearly all" if share >= NEARLY_ALL else "most"
+    return "good", f"{network} keeps {kept} of its accuracy at {eps}."
+
+
+def _accuracy_sentence(numbers: StressNumbers, worst: Accuracy) -> str:
+    clean = f"{percentage(numbers.clean)} when clean, and " if numbers.clean else ""
+    n_attacks = len(numbers.counted)
+    attacks = f"all {n_attacks} attacks together" if n_attacks > 1 else "the one attack"
+    return (
+        f"Of {worst.n} test images it classifies {clean}{percentage(worst)} under {attacks} "
+        f"at ε = {eps_label(numbers.eps)} correctly (95% intervals). "
+        f"Guessing would get {numbers.chance:.1%}."
+    )
+
+
+def _strongest_sentence(numbers: StressNumbers) -> str:
+    if len(numbers.counted) < 2:
+        return ""
+    left = {
+        str(result.attrs["attack"]): measured
+        for result in numbers.counted
+        if (measured := accuracy_at(result, numbers.eps))
+    }
+    lowest = min(measured.value for measured in left.values())
+    names = [name for name, measured in left.items() if measured.value == lowest]
+    return f"The strongest single attack, {' and '.join(names)}, leaves {lowest:.1%}."
+
+
+def masking_sentence(numbers: StressNumbers) -> str:
+    """How many signs of masked gradients were looked for, then which were found."""
+    sentence = f"{len(numbers.flags)} of {numbers.n_signs} signs of masking were looked for"
+    if numbers.no_flags_reason:
+        return f"{sentence} ({numbers.no_flags_reason})."
+    if not numbers.flags:
+        return f"{sentence}: no result could show one."
+    network = [flag.name for flag in numbers.flags if flag.is_raised and flag.is_about_network]
+    attack = [flag.name for flag in numbers.flags if flag.is_raised and not flag.is_about_network]
+    parts = []
+    if network:
+        parts.append(f"masking is suspected ({', '.join(network)})")
+    if attack:
+        parts.append(f"an attack is too weak ({', '.join(attack)})")
+    return f"{sentence}: {'; '.join(parts) or 'none was found'}."
+
+
+def signs_not_looked_for(numbers: StressNumbers) -> list[str]:
+    """Names of the signs of masking that no result could show."""
+    looked_for = {flag.name for flag in numbers.flags}
+    return [name for name in FLAG_NAMES if name not in looked_for]
+
+
+def _tau_sentence(numbers: StressNumbers) -> str:
+    if not numbers.tau:
+        return ""
+    result, tau = numbers.tau
+    return (
+        f"The strongest attack on maps, {result.attrs['attack']}, leaves Kendall's tau at "
+        f"{tau_text(tau)}."
+    )
+
+
+def _incomplete_sentences(attempts: Sequence[Attempt]) -> list[str]:
+    """A sentence on the attacks that failed, and one on those that were left out."""
+    sentences = []
+    for state, text in (("failed", "failed"), ("left out", "were left out")):
+        names = [attempt.attack for attempt in attempts if attempt.state == state]
+        if names:
+            sentences.append(
+                f"Attacks that {text}: {', '.join(names)}. With them, less might be left."
+            )
+    return sentences
