@@ -189,18 +189,19 @@ def test_offsets_stay_in_their_ball(
         "l1": lambda c: np.abs(c).sum(axis=1),
     }[norm]
     unit = np.stack([jpeg.DRAW_IN_UNIT_BALL[norm](rng, n_entries) for _ in range(3)])
-    offset = torch.from_numpy(eps * unit).float()
-    assert (norm_of(offset.numpy()) <= eps * (1 + 1e-5)).all()
+    # In float64, since in float32 c + (D - c) rounds by more than is asserted below.
+    offset = torch.from_numpy(eps * unit)
+    assert (norm_of(offset.numpy()) <= eps * (1 + 1e-12)).all()
     if norm == "l1":
         # The released code may leave the ball: a coefficient beyond +-2 has negative room.
         as_released = False
     step = jpeg.MAKE_STEP[norm](eps, eps / math.sqrt(5), as_released)
     for steps_before in range(5):
-        direction = torch.from_numpy(rng.normal(size=offset.shape)).float()
+        direction = torch.from_numpy(rng.normal(size=offset.shape))
         offset = step(steps_before, offset, direction)
-        assert (norm_of(offset.numpy().astype(float)) <= eps * (1 + 1e-5)).all()
+        assert (norm_of(offset.numpy()) <= eps * (1 + 1e-12)).all()
         if norm != "linf":
-            assert offset.abs().max() <= jpeg.MAX_COEFFICIENT_CHANGE + 1e-6
+            assert offset.abs().max() <= jpeg.MAX_COEFFICIENT_CHANGE + 1e-12
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
