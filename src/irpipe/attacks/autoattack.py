@@ -3,8 +3,8 @@
 Four attacks run one after the other, each on the images that are still classified correctly:
 APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square.
 
-The authors' code (github.com/fra31/auto-attack) is in no package registry. So the attacks are the
-ports of torchattacks, with the authors' settings:
+The attacks are the ports of torchattacks, with the settings of the authors' package, pyautoattack
+(github.com/fra31/auto-attack). A test compares which images fall. The settings:
 
 - APGD: one start, 100 steps, rho 0.75; the targeted one aims at each of the 9 other classes;
 - FAB: one start, 100 steps, alpha_max 0.1, eta 1.05, beta 0.9, also at each of the 9 others;
