@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from made_results import EPS, FALLING, PGD_OPTIONS, make_result, read_rows
+from made_results import EPS, FALLING, PGD_OPTIONS, make_proofs, make_result, read_rows
 
 from irpipe.analysis.gradient_masking import FLAG_NAMES, masking_flags, summarise
 from irpipe.errors import IrpipeError
@@ -36,13 +36,13 @@ def test_no_flag_is_raised_if_stronger_attacks_do_better() -> None:
     pgd = make_result("pgd", {}, [30, 200])
     assert raised(margin_pgd(), square(40), pgd) == []  # Square leaves as many as the white box
     transfer = make_result("transfer", {(0.3, 1): range(40)}, [1])
-    flags = masking_flags([margin_pgd(), square(40), transfer, pgd], "t")
-    n_signs = len(FLAG_NAMES)
-    assert summarise(flags) == f"{n_signs} of {n_signs} signs of masking looked for; none found"
+    proofs = make_proofs({eps: (30, 40) for eps in EPS})
+    flags = masking_flags([margin_pgd(), square(40), transfer, pgd, proofs], "t")
+    assert summarise(flags) == "8 of 8 signs of masking looked for; none found"
     assert {flag.name for flag in flags} == set(FLAG_NAMES)
     assert summarise(masking_flags([margin_pgd(), square(40)], "t")) == (
-        f"{n_signs - 2} of {n_signs} signs of masking looked for; none found; "
-        "not looked for: transfer beats white-box, steps times step size below eps"
+        "5 of 8 signs of masking looked for; none found; not looked for: transfer beats white-box, "
+        "steps times step size below eps, proofs meet attacks"
     )
 
 
@@ -162,7 +162,7 @@ def test_weak_last_iterates() -> None:
 def test_step_counts_that_fall_short_of_eps_are_named() -> None:
     (flag,) = masking_flags([make_result("pgd", {}, [1, 10, 30])], "t")
     assert flag.is_raised
-    assert not flag.is_about_network
+    assert flag.about == "attack"
     assert flag.numbers == "1 and 10 steps of 0.01 stay short of 0.3"
     options = PGD_OPTIONS | {"step_size_factor": 2.5}
     assert raised(make_result("pgd", {}, [1, 10], options=options)) == []
@@ -185,7 +185,7 @@ def test_masking_table(tmp_path: Path) -> None:
         f"6 of {len(FLAG_NAMES)} signs of masking looked for; "
         "masking suspected: black-box beats white-box; "
         "attack too weak: steps times step size below eps; "
-        "not looked for: transfer beats white-box"
+        "not looked for: transfer beats white-box, proofs meet attacks"
     )
     assert row["summary"] == summary
     assert summary in (tmp_path / "m.md").read_text(encoding="utf-8")

@@ -8,7 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from irpipe.analysis.columns import Column, published_value
-from irpipe.analysis.gradient_masking import masking_flags, summarise
+from irpipe.analysis.gradient_masking import (
+    is_suspected,
+    masking_flags,
+    raised_names,
+    summarise,
+)
 from irpipe.analysis.paired import require_correct, require_same_images
 from irpipe.published import published_table
 from irpipe.results.accuracy import eps_step_indices
@@ -180,11 +185,11 @@ def _assess_masking(claim: Claim, group: Sequence[Result], report: str) -> Claim
     flags = masking_flags(group, report)
     if not flags:
         return None
-    raised = [flag for flag in flags if flag.is_raised]
     verdict: Verdict = "holds"
-    if raised:
-        is_about_network = any(flag.is_about_network for flag in raised)
-        verdict = "not supported" if is_about_network else "holds weaker"
+    if is_suspected(flags):
+        verdict = "not supported"
+    elif raised_names(flags, "attack") and not raised_names(flags, "proofs"):
+        verdict = "holds weaker"
     return ClaimResult(
         claim=claim,
         published="accuracy falls with eps and steps",

@@ -1,37 +1,37 @@
 """Flags for networks that mask their gradients, and for attacks that are too weak to tell.
 
 After Athalye et al. (ICML 2018) and Carlini et al. (arXiv:1902.06705), from the results of several
-attacks on one network at the data set's eps. A result's role follows from its kind; several results
-of one role count together: an image is correct if it is under all of them.
-- `margin_pgd` is the white box, together with those parts of AutoAttack that follow gradients;
-- `autoattack` with Square alone is the black box;
-- `transfer` has images made against other networks;
-- `pgd` is the paper's attack.
+attacks on one network at the data set's eps. `analysis/roles.py`
+says which attack has which role.
 
-One attack beats another if it leaves fewer images correct, by more than chance: McNemar's test on
-the same images has p < ALPHA. One image of 200 is never enough.
+One attack beats another if it leaves fewer images correct, by more than chance (`leaves_fewer`).
+One image of 200 is never enough.
 """
 
 import itertools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from irpipe.analysis.paired import difference, require_correct, require_same_images
-from irpipe.results.accuracy import eps_step_indices
+from irpipe.analysis.bracket import MAX_MISSED_SHARE, certified_images, proofs_meet
+from irpipe.analysis.paired import leaves_fewer, require_same_images
+from irpipe.analysis.roles import (
+    Roles,
+    at_most_steps,
+    common_eps,
+    correct_under,
+    most_steps,
+    roles,
+    white_box_correct,
+)
 from irpipe.results.labels import EPS_TOLERANCE, eps_label
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
 
-ALPHA = 0.05  # level of all tests and intervals in the reports, for each flag separately
 # A gradient entry below float32's resolution at 1 is as good as 0: a probability that is closer
 # than this to 1 rounds to 1.
 VANISHED_BELOW = 2.0**-23
-# Share of images whose gradient may vanish, because an attack may miss these images. Even twice
-# as many are only the gap of 0.10 in accuracy that the paper calls comparable
-# (`claims.COMPARABLE_GAP`), so a smaller share cannot reverse that claim.
-MAX_VANISHED_SHARE = 0.05
 
 ONE_STEP = "one-step beats many-step"
 BLACK_BOX = "black-box beats white-box"
@@ -40,6 +40,7 @@ FLAT_IN_EPS = "accuracy does not fall with eps"
 VANISHING_GRADIENTS = "vanishing gradients"
 WEAK_LAST_ITERATE = "last iterate weaker than worst"
 SHORT_STEPS = "steps times step size below eps"
+PROOFS_MEET = "proofs meet attacks"
 FLAG_NAMES = (
     ONE_STEP,
     BLACK_BOX,
@@ -48,14 +49,17 @@ FLAG_NAMES = (
     VANISHING_GRADIENTS,
     WEAK_LAST_ITERATE,
     SHORT_STEPS,
+    PROOFS_MEET,
 )
+
+About = Literal["network", "attack", "proofs"]
 
 
 class MaskingFlag(NamedTuple):
     """One flag, and whether `is_raised` by its two numbers, `value` and `against`.
 
-    `numbers` says the same in words. A raised flag tells against the network, if
-    `is_about_network`, else against the attack.
+    `numbers` says the same in words. A raised flag tells against the network or the attack that it
+    is about; if it is about proofs, it rules masking out.
     """
 
     name: str
@@ -63,7 +67,7 @@ class MaskingFlag(NamedTuple):
     value: float
     against: float
     numbers: str
-    is_about_network: bool = True
+    about: About = "network"
 
 
 def masking_flags(group: Sequence[Result], report: str) -> list[MaskingFlag]:
@@ -72,115 +76,77 @@ def masking_flags(group: Sequence[Result], report: str) -> list[MaskingFlag]:
     Raises IrpipeError, which names `report`, if a result lacks the data set's eps or has other
     images.
     """
-    by_role: dict[str, list[Result]] = {}
-    for result in sorted(group, key=lambda result: str(result.attrs["attack"])):
-        by_role.setdefault(_role(result), []).append(result)
+    by_role = roles(group)
     flags: list[MaskingFlag] = []
     if "margin_pgd" in by_role:
         margin_pgd = by_role["margin_pgd"]
         for role in ("margin_pgd", "autoattack", "square", "transfer"):
             for result in by_role.get(role, ()):
                 require_same_images(result, margin_pgd[0], report)
-        correct = _correct(margin_pgd, report)
+        correct = correct_under(margin_pgd, report)
         flags += [
             _one_step(margin_pgd, correct, report),
             _flat_in_eps(margin_pgd, report),
             _vanishing_gradients(margin_pgd),
             _weak_last_iterate(margin_pgd, correct),
         ]
-        white_box_correct = _white_box_correct(by_role, report)
+        by_white_box = white_box_correct(by_role, report)
         for role, name in {"square": BLACK_BOX, "transfer": TRANSFER}.items():
             if role in by_role:
-                rival_correct = _correct(by_role[role], report)
-                flags.append(_rival_attack(name, rival_correct, white_box_correct))
+                rival_correct = correct_under(by_role[role], report)
+                flags.append(_rival_attack(name, rival_correct, by_white_box))
     if "pgd" in by_role:
         flags.append(_steps_too_short(by_role["pgd"]))
+    if "certify" in by_role and ("margin_pgd" in by_role or "pgd" in by_role):
+        flags.append(_proofs_meet_attacks(by_role, report))
     return flags
+
+
+def raised_names(flags: Sequence[MaskingFlag], about: About) -> list[str]:
+    """The names of the raised flags that are about the network, the attack, or proofs."""
+    return [flag.name for flag in flags if flag.is_raised and flag.about == about]
+
+
+def is_suspected(flags: Sequence[MaskingFlag]) -> bool:
+    """Whether a flag tells against the network and no proofs outdo it."""
+    return bool(raised_names(flags, "network")) and not raised_names(flags, "proofs")
 
 
 def summarise(flags: Sequence[MaskingFlag]) -> str:
     """One line: how many signs were looked for, which flags are raised, which had no result."""
-    about_network = [flag.name for flag in flags if flag.is_raised and flag.is_about_network]
-    about_attack = [flag.name for flag in flags if flag.is_raised and not flag.is_about_network]
     computed = {flag.name for flag in flags}
     missing = [name for name in FLAG_NAMES if name not in computed]
+    labels: dict[About, str] = {
+        "proofs": "masking ruled out",
+        "network": "masking suspected" if is_suspected(flags) else "raised all the same",
+        "attack": "attack too weak",
+    }
+    raised = [
+        f"{label}: {', '.join(names)}"
+        for about, label in labels.items()
+        if (names := raised_names(flags, about))
+    ]
     parts = [f"{len(computed)} of {len(FLAG_NAMES)} signs of masking looked for"]
-    if about_network:
-        parts.append(f"masking suspected: {', '.join(about_network)}")
-    if about_attack:
-        parts.append(f"attack too weak: {', '.join(about_attack)}")
-    if not (about_network or about_attack):
-        parts.append("none found")
+    parts += raised or ["none found"]
     if missing:
         parts.append(f"not looked for: {', '.join(missing)}")
     return "; ".join(parts)
-
-
-def _role(result: Result) -> str:
-    """The kind of a result's attack, but "square" for AutoAttack with Square alone."""
-    kind = str(result.attrs["kind"])
-    is_square = kind == "autoattack" and result.attrs["options"]["attacks_to_run"] == ["square"]
-    return "square" if is_square else kind
-
-
-def _correct(
-    results: Sequence[Result], report: str, steps: int | None = None, eps: float | None = None
-) -> np.ndarray:
-    """Whether each image is classified correctly under all of the results, bool `[N]`.
-
-    None means the largest step count of each, and the data set's eps.
-    """
-    correct: np.ndarray = np.logical_and.reduce(
-        [
-            require_correct(
-                result,
-                result.attrs["train_eps"] if eps is None else eps,
-                _most_steps(result) if steps is None else steps,
-                report,
-            )
-            for result in results
-        ]
-    )
-    return correct
-
-
-def _most_steps(result: Result) -> int:
-    return int(result.arrays["steps"].max())
-
-
-def _beats(correct: np.ndarray, other_correct: np.ndarray) -> bool:
-    """Whether the first attack leaves fewer images correct than the other, by more than chance."""
-    gap = difference(correct, other_correct)
-    return gap.value < 0 and gap.p < ALPHA
 
 
 def _one_step(margin_pgd: Sequence[Result], correct: np.ndarray, report: str) -> MaskingFlag:
     """More steps of the same attack can only do better, unless its gradients mislead it."""
     fewest = min(int(result.arrays["steps"].min()) for result in margin_pgd)
     with_fewest = [result for result in margin_pgd if fewest in result.arrays["steps"]]
-    few_correct = _correct(with_fewest, report, steps=fewest)
+    few_correct = correct_under(with_fewest, report, steps=fewest)
     few_accuracy = float(few_correct.mean())
     accuracy = float(correct.mean())
     numbers = (
         f"accuracy {few_accuracy:.3f} under {fewest}, "
-        f"{accuracy:.3f} under {max(map(_most_steps, margin_pgd))}"
+        f"{accuracy:.3f} under {max(map(most_steps, margin_pgd))}"
     )
-    return MaskingFlag(ONE_STEP, _beats(few_correct, correct), few_accuracy, accuracy, numbers)
-
-
-def _white_box_correct(by_role: dict[str, list[Result]], report: str) -> np.ndarray:
-    """Whether each image is correct after all attacks that follow gradients, bool `[N]`.
-
-    These are `margin_pgd` and AutoAttack. An image that only AutoAttack's Square got misclassified
-    still counts as correct.
-    """
-    correct = _correct(by_role["margin_pgd"], report)
-    for autoattack in by_role.get("autoattack", ()):
-        names = [*autoattack.attrs["options"]["attacks_to_run"], "square"]
-        square = names.index("square") + 1  # `broken_by` counts from 1
-        is_broken_by_square = _at_train_eps(autoattack, "broken_by") == square
-        correct &= _correct([autoattack], report) | is_broken_by_square
-    return correct
+    return MaskingFlag(
+        ONE_STEP, leaves_fewer(few_correct, correct), few_accuracy, accuracy, numbers
+    )
 
 
 def _rival_attack(name: str, correct: np.ndarray, white_box_correct: np.ndarray) -> MaskingFlag:
@@ -188,7 +154,7 @@ def _rival_attack(name: str, correct: np.ndarray, white_box_correct: np.ndarray)
     accuracy = float(correct.mean())
     white_box_accuracy = float(white_box_correct.mean())
     numbers = f"accuracy {accuracy:.3f} against {white_box_accuracy:.3f}"
-    is_raised = _beats(correct, white_box_correct)
+    is_raised = leaves_fewer(correct, white_box_correct)
     return MaskingFlag(name, is_raised, accuracy, white_box_accuracy, numbers)
 
 
@@ -198,10 +164,10 @@ def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
     The flag is raised if it rises anywhere by more than chance, or does not fall in total. Only if
     it is not above chance level at the smallest eps, there is nothing to lose in total.
     """
-    eps_values = _common_eps(margin_pgd)
-    correct = [_correct(margin_pgd, report, eps=eps) for eps in eps_values]
+    eps_values = common_eps(margin_pgd)
+    correct = [correct_under(margin_pgd, report, eps=eps) for eps in eps_values]
     accuracies = [float(is_correct.mean()) for is_correct in correct]
-    rises = any(_beats(smaller, larger) for smaller, larger in itertools.pairwise(correct))
+    rises = any(leaves_fewer(smaller, larger) for smaller, larger in itertools.pairwise(correct))
     is_flat = len(accuracies) > 1 and accuracies[-1] >= accuracies[0]
     numbers = ", ".join(
         f"{accuracy:.3f} at {eps_label(eps)}"
@@ -214,33 +180,23 @@ def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
     return MaskingFlag(FLAT_IN_EPS, rises or is_flat, accuracies[-1], accuracies[0], numbers)
 
 
-def _common_eps(results: Sequence[Result]) -> list[float]:
-    """The eps that all results have, in rising order."""
-    first, *others = (np.asarray(result.arrays["eps"], dtype=float) for result in results)
-    return sorted(
-        float(eps)
-        for eps in first
-        if all(bool((np.abs(other - eps) <= EPS_TOLERANCE).any()) for other in others)
-    )
-
-
 def _vanishing_gradients(margin_pgd: Sequence[Result]) -> MaskingFlag:
     """The cross-entropy should have a gradient that float32 can represent at most clean images.
 
     A gradient with NaN gives an attack no direction, so it counts as vanished.
     """
-    grad_linf = np.minimum.reduce([_at_train_eps(result, "grad_linf") for result in margin_pgd])
+    grad_linf = np.minimum.reduce([at_most_steps(result, "grad_linf") for result in margin_pgd])
     zero = float((grad_linf == 0).mean())
     vanished = float((~(grad_linf >= VANISHED_BELOW)).mean())
     numbers = f"zero for {zero:.1%} of images, below {VANISHED_BELOW:.0e} for {vanished:.1%}"
-    is_raised = vanished > MAX_VANISHED_SHARE
-    return MaskingFlag(VANISHING_GRADIENTS, is_raised, vanished, MAX_VANISHED_SHARE, numbers)
+    is_raised = vanished > MAX_MISSED_SHARE
+    return MaskingFlag(VANISHING_GRADIENTS, is_raised, vanished, MAX_MISSED_SHARE, numbers)
 
 
 def _weak_last_iterate(margin_pgd: Sequence[Result], correct: np.ndarray) -> MaskingFlag:
     """If the worst iterate does better, attacks by last iterates, as the paper's, are too weak."""
     last_correct = np.logical_and.reduce(
-        [_at_train_eps(result, "last_is_correct").astype(bool) for result in margin_pgd]
+        [at_most_steps(result, "last_is_correct").astype(bool) for result in margin_pgd]
     )
     last_accuracy = float(last_correct.mean())
     accuracy = float(correct.mean())
@@ -250,11 +206,11 @@ def _weak_last_iterate(margin_pgd: Sequence[Result], correct: np.ndarray) -> Mas
     )
     return MaskingFlag(
         WEAK_LAST_ITERATE,
-        _beats(correct, last_correct),
+        leaves_fewer(correct, last_correct),
         last_accuracy,
         accuracy,
         numbers,
-        is_about_network=False,
+        about="attack",
     )
 
 
@@ -276,12 +232,31 @@ def _steps_too_short(pgd: Sequence[Result]) -> MaskingFlag:
         int(result.arrays["steps"].min()) * result.attrs["options"]["step_size"] for result in pgd
     )
     numbers = "; ".join(texts)
-    return MaskingFlag(SHORT_STEPS, is_raised, reach, train_eps, numbers, is_about_network=False)
+    return MaskingFlag(SHORT_STEPS, is_raised, reach, train_eps, numbers, about="attack")
 
 
-def _at_train_eps(result: Result, array: str) -> np.ndarray:
-    """An array `[N]` at the data set's eps and the most steps, which `_correct` has required."""
-    indices = eps_step_indices(result, result.attrs["train_eps"], _most_steps(result))
-    assert indices is not None
-    values: np.ndarray = result.arrays[array][:, *indices]
-    return values
+def _proofs_meet_attacks(by_role: Roles, report: str) -> MaskingFlag:
+    """If (nearly) all that the white box leaves is certified, gradients hide nothing from it.
+
+    Without `margin_pgd`, the paper's attack is the white box.
+    """
+    if "margin_pgd" not in by_role:
+        by_role = {"margin_pgd": by_role["pgd"], "certify": by_role["certify"]}
+    white_box = [*by_role["margin_pgd"], *by_role.get("autoattack", ())]
+    first = white_box[0]
+    train_eps = first.attrs["train_eps"]
+    met_at = []
+    for eps in {train_eps, *common_eps([*white_box, *by_role["certify"]])} - {0.0}:
+        correct = white_box_correct(by_role, report, eps)
+        certified = np.logical_or.reduce(
+            [certified_images(proofs, first, correct, eps, report) for proofs in by_role["certify"]]
+        )
+        if proofs_meet(certified, correct):
+            met_at.append(eps)
+        if eps == train_eps:
+            value, against = float(certified.mean()), float(correct.mean())
+    numbers = f"certified {value:.3f}, attacked {against:.3f}"
+    meet = train_eps in met_at
+    if met_at and not meet:
+        numbers += f"; they meet at ε = {', '.join(map(eps_label, sorted(met_at)))}"
+    return MaskingFlag(PROOFS_MEET, meet, value, against, numbers, about="proofs")

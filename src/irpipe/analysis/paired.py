@@ -10,6 +10,8 @@ from irpipe.results.labels import eps_label, result_name
 from irpipe.results.result import Result
 from irpipe.statistics import mcnemar, paired_difference_interval
 
+ALPHA = 0.05  # level of all tests and intervals in the reports, for each of them separately
+
 
 class Difference(NamedTuple):
     """The first accuracy minus the second on the same `n` images.
@@ -42,6 +44,15 @@ def difference(first: np.ndarray, second: np.ndarray) -> Difference:
         only_second=only_second,
         p=mcnemar(only_first, only_second),
     )
+
+
+def leaves_fewer(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether fewer images are correct in the first, bool `[N]`, by more than chance.
+
+    By more than chance means that McNemar's test on the same images has p < ALPHA.
+    """
+    gap = difference(first, second)
+    return gap.value < 0 and gap.p < ALPHA
 
 
 def compare_results(

@@ -6,27 +6,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from irpipe.analysis.gradient_masking import (
-    ALPHA,
-    MAX_VANISHED_SHARE,
-    MaskingFlag,
-    masking_flags,
-    summarise,
-)
+from irpipe.analysis.bracket import MAX_MISSED_SHARE
+from irpipe.analysis.gradient_masking import MaskingFlag, masking_flags, summarise
+from irpipe.analysis.paired import ALPHA
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Names
 from irpipe.reports._cells import Record
 from irpipe.reports._render import CellText, SubTable, TablePage, write
 from irpipe.results.labels import dataset_model_label, eps_label, method_label
 from irpipe.results.result import Result
-from irpipe.results.select import ACCURACY_ARRAYS, select_attacks
+from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs, with_proofs
 
 LEGEND = (
     "Each flag has its numbers at the data set's eps. A flag is raised if a rival attack leaves "
     "fewer images correct, or if a larger eps or the last iterate leaves more, by more than chance "
     f"(McNemar's test on the same images, p < {ALPHA}). It is also raised if the largest eps "
     "leaves as many images correct as the smallest, if the gradients of more than "
-    f"{MAX_VANISHED_SHARE:.0%} of the images vanish, or if the steps cannot reach eps."
+    f"{MAX_MISSED_SHARE:.0%} of the images vanish, or if the steps cannot reach eps. The last flag "
+    "rules masking out: all images that the white box leaves correct are certified, but for at "
+    f"most {MAX_MISSED_SHARE:.0%} of all images, and no more than chance."
 )
 
 
@@ -36,19 +34,23 @@ def report(
     *,
     title: str,
     attacks: Names = ["pgd", "margin_pgd", "square"],  # noqa: B006
+    certify: str | None = None,
 ) -> list[Path]:
     """Write one table per network with one row per flag; return the paths of its files.
 
-    Raises IrpipeError as `select_attacks` does, if a result lacks the data set's eps, and if no
-    flag can be computed from the attacks.
+    `certify` names the attack whose results have proofs; None means any of kind `certify`.
+
+    Raises IrpipeError as `select_attacks` and `select_proofs` do, if a result lacks the data set's
+    eps, and if no flag can be computed from the attacks.
     """
     subtables: list[SubTable] = []
     records: list[Record] = []
     arrays = (*ACCURACY_ARRAYS, "indices")
     selected = select_attacks(results, attacks, output.name, arrays, partly=True)
+    proofs = select_proofs(results, certify, output.name)
     for pair, networks in selected.items():
         for group in networks:
-            flags = masking_flags(group, output.name)
+            flags = masking_flags(with_proofs(group, proofs), output.name)
             if not flags:
                 raise IrpipeError(
                     f"{output.name}: no flag can be computed from the attacks {', '.join(attacks)}"
@@ -75,7 +77,7 @@ def _record(table: str, network: Result, flag: MaskingFlag, summary: str) -> Rec
         "table": table,
         **{key: attrs[key] for key in ("dataset", "model", "method", "run")},
         "flag": flag.name,
-        "about": "network" if flag.is_about_network else "attack",
+        "about": flag.about,
         "raised": "yes" if flag.is_raised else "no",
         "value": round(flag.value, 6),
         "against": round(flag.against, 6),

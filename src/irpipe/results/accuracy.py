@@ -1,5 +1,6 @@
 """Adversarial test accuracy of a result at one eps and step count, with its interval (D.5)."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -7,6 +8,8 @@ import numpy as np
 from irpipe.results.labels import EPS_TOLERANCE
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
+
+CERTIFIED = 1  # a value of the array `status`
 
 
 class Accuracy(NamedTuple):
@@ -38,6 +41,28 @@ def is_correct(result: Result, eps: float, steps: int) -> np.ndarray | None:
         return None
     correct: np.ndarray = result.arrays["correct"][:, *indices].astype(bool)
     return correct
+
+
+def is_certified(result: Result, eps: float) -> np.ndarray | None:
+    """Whether each image is certified at one eps by a result of kind `certify`, bool `[N]`.
+
+    None means that the result was not evaluated there.
+    """
+    indices = eps_step_indices(result, eps, int(result.arrays["steps"][0]))
+    return None if indices is None else certified_at(result.arrays, *indices)
+
+
+def certified_at(arrays: Mapping[str, np.ndarray], point: int, position: int) -> np.ndarray:
+    """Whether each image is certified in one cell of a result of kind `certify`, bool `[N]`.
+
+    At eps = 0, where nothing is proven, only the clean image is within eps: a correct one is
+    certified.
+    """
+    cell = (slice(None), point, position)
+    if not arrays["eps"][point]:
+        return arrays["correct"][cell].astype(bool)
+    is_certified: np.ndarray = arrays["status"][cell] == CERTIFIED
+    return is_certified
 
 
 def accuracy(result: Result, eps: float, steps: int) -> Accuracy | None:

@@ -1,7 +1,7 @@
 """What every report does first: check that results belong together, and select and order them."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from irpipe.errors import IrpipeError
@@ -18,6 +18,8 @@ MUST_AGREE = {
 }
 # What a result with accuracies per eps and step count must have.
 ACCURACY_ARRAYS = ("eps", "steps", "correct", "linf_distance")
+
+Network = tuple[str, str, str, str]  # data set, model, method, run
 
 
 def select_attack(
@@ -80,6 +82,68 @@ def select_attacks(
             )
         group = [by_attack[attack] for attack in attacks if attack in by_attack]
         groups.setdefault(dataset_model(first), []).append(group)
+    return groups
+
+
+def network_of(result: Result) -> Network:
+    """Data set, model, method and run of a result, as named in the config."""
+    attrs = result.attrs
+    return attrs["dataset"], attrs["model"], attrs["method"], attrs["run"]
+
+
+def select_proofs(
+    results: Iterable[Result], certify: str | None, report: str
+) -> dict[Network, Result]:
+    """The results of kind `certify` by network. `certify` is their attack; None means whichever.
+
+    Raises IrpipeError, which names `report`, if there is none of a `certify` that is not None, if
+    a network has two, and as `select_attack` does.
+    """
+    results = list(results)
+    _refuse_mixed(results, report)
+    proofs: dict[Network, Result] = {}
+    for result in results:
+        attrs = result.attrs
+        if attrs["kind"] != "certify" or attrs["attack"] != (certify or attrs["attack"]):
+            continue
+        other = proofs.setdefault(network_of(result), result)
+        if other is not result:
+            raise IrpipeError(
+                f"{report}: found {result_name(other)} and {result_name(result)}; "
+                "name the attack of one of them as the option 'certify'"
+            )
+    if certify and not proofs:
+        raise IrpipeError(
+            f"{report}: expected results of '{certify}', an attack of kind certify; found none"
+        )
+    return proofs
+
+
+def with_proofs(group: list[Result], proofs: Mapping[Network, Result]) -> list[Result]:
+    """The results of one network, with its proofs if it has some."""
+    found = proofs.get(network_of(group[0]))
+    is_missing = found is not None and all(result is not found for result in group)
+    return [*group, found] if found and is_missing else group
+
+
+def select_with_proofs(
+    results: Iterable[Result], attack: str, certify: str | None, report: str
+) -> dict[DatasetModel, list[tuple[Result, Result | None]]]:
+    """Results of an attack by data set and model, each with the proofs of its network, if any.
+
+    Of a network that has proofs but no result of the attack, both are the proofs: the search for
+    them is an attack, too. The order and the errors are those of `select_attack` and
+    `select_proofs`.
+    """
+    results = list(results)
+    proofs = select_proofs(results, certify, report)
+    by_network = dict(proofs)
+    if not proofs or any(result.attrs["attack"] == attack for result in results):
+        for result in itertools.chain(*select_attack(results, attack, report).values()):
+            by_network[network_of(result)] = result
+    groups: dict[DatasetModel, list[tuple[Result, Result | None]]] = {}
+    for network, result in sorted(by_network.items(), key=lambda item: _order(item[1])):
+        groups.setdefault(dataset_model(result), []).append((result, proofs.get(network)))
     return groups
 
 

@@ -26,6 +26,7 @@ WHAT = {
     "pgd_maps": "PGD for the maps below, at one ε",
     "certify": "search for a proof or a counterexample",
 }
+TELLS_AGAINST = {"network": "the network", "attack": "the attack", "proofs": "masking"}
 
 
 class PageTable(NamedTuple):
@@ -131,7 +132,7 @@ def signs_table(numbers: StressNumbers) -> PageTable:
             flag.name,
             "yes" if flag.is_raised else "no",
             flag.numbers,
-            "the network" if flag.is_about_network else "the attack",
+            TELLS_AGAINST[flag.about],
         ]
         for flag in numbers.flags
     ]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from irpipe.analysis.gradient_masking import FLAG_NAMES
+from irpipe.analysis.gradient_masking import FLAG_NAMES, About, is_suspected, raised_names
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.labels import eps_label
@@ -62,7 +62,7 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
     clean = numbers.clean
     if clean and clean.low <= numbers.chance:
         return "unknown", f"{network} has nothing to lose: clean, it is no better than guessing."
-    if any(flag.is_raised and flag.is_about_network for flag in numbers.flags):
+    if is_suspected(numbers.flags):
         return "mixed", (
             f"Do not trust the accuracy of {network} at {eps} yet: its gradients seem to be masked."
         )
@@ -108,13 +108,16 @@ def masking_sentence(numbers: StressNumbers) -> str:
         return f"{sentence} ({numbers.no_flags_reason})."
     if not numbers.flags:
         return f"{sentence}: no result could show one."
-    network = [flag.name for flag in numbers.flags if flag.is_raised and flag.is_about_network]
-    attack = [flag.name for flag in numbers.flags if flag.is_raised and not flag.is_about_network]
-    parts = []
-    if network:
-        parts.append(f"masking is suspected ({', '.join(network)})")
-    if attack:
-        parts.append(f"an attack is too weak ({', '.join(attack)})")
+    labels: dict[About, str] = {
+        "proofs": "masking is ruled out",
+        "network": "masking is suspected" if is_suspected(numbers.flags) else "raised all the same",
+        "attack": "an attack is too weak",
+    }
+    parts = [
+        f"{label} ({', '.join(names)})"
+        for about, label in labels.items()
+        if (names := raised_names(numbers.flags, about))
+    ]
     return f"{sentence}: {'; '.join(parts) or 'none was found'}."
 
 
