@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUTF8 := 1
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: quickstart report test test-faults test-slurm benchmarks coverage mutants check schema fix
+.PHONY: quickstart report test test-faults test-slurm benchmarks portability coverage mutants check schema fix
 
 quickstart: .venv/ready
 	snakemake --cores all
@@ -40,6 +40,11 @@ benchmarks: .venv/ready
 coverage: .venv/ready
 	OMP_NUM_THREADS=1 pytest $(PARALLEL) --cov=irpipe --cov-report=term-missing:skip-covered \
 		--cov-fail-under=97
+
+# which cells of the paper's tables flip under other instruction sets, on a GPU, or with
+# OPTIONS="--python PYTHON" under another torch; writes a section of docs/reproduction.md
+portability: .venv/ready
+	python -m benchmarks.portability $(OPTIONS)
 
 # changes statistics, files and gradient ascent in a copy, one place at a time (half an hour);
 # `mutmut results` lists what no test noticed

@@ -17,7 +17,7 @@ from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_i
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.networks.load import LoadedNetwork, load_for_attack
 from irpipe.results.result import Result
-from irpipe.runtime.device import versions
+from irpipe.runtime.device import machine, versions
 
 # The attributes that name a network.
 IDENTITY = ("dataset", "model", "method", "run")
@@ -65,7 +65,7 @@ def evaluate_network(
         # Only networks of `irpipe train` can be trained again.
         remedy = "; train it again" if attrs["run"].startswith("seed") else ""
         raise IrpipeError(f"{error}{remedy}") from error
-    return Result(attrs, arrays)
+    return Result(attrs | {"machine": machine()}, arrays)
 
 
 def result_attributes(

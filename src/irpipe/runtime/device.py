@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 
 import numpy as np
 import torch
@@ -33,6 +34,20 @@ def select_device(name: str) -> torch.device:
         uuids = [str(torch.cuda.get_device_properties(index).uuid) for index in range(n_gpus)]
         torch.cuda.set_device(lock_gpu(tuple(uuids)))
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def machine() -> dict[str, str | int]:
+    """Return what rounding may depend on besides the versions: how this process computes on a CPU.
+
+    - `cpu_capability`: the instruction set that torch's own kernels use;
+    - `threads`: torch's threads; `blas`: the library that multiplies matrices.
+    """
+    blas = re.search(r"BLAS_INFO=(\w+)", torch.__config__.show())
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "blas": blas.group(1) if blas else "unknown",
+    }
 
 
 def versions(device: torch.device) -> dict[str, str]:
