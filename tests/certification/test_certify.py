@@ -11,9 +11,10 @@ from small_referee import tiny_image, tiny_network
 
 from irpipe.attacks import certify as kind
 from irpipe.certification.certificate import MIN_MARGIN
-from irpipe.certification.certify import ImageProof, Status, certify_batch, certify_image
+from irpipe.certification.certify import ImageProof, certify_batch, certify_image
 from irpipe.certification.recheck import certified_margins
 from irpipe.certification.root_bounds import certify_by_bounds
+from irpipe.certification.status import Status
 from irpipe.datasets import load
 from irpipe.errors import IrpipeError
 from irpipe.networks.load import load_network

@@ -11,8 +11,9 @@ from small_referee import TinyProblem, exact_minimum, tiny_image, tiny_network
 
 from irpipe.certification import recheck
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
-from irpipe.certification.certify import ImageProof, Status, certify_image
+from irpipe.certification.certify import ImageProof, certify_image
 from irpipe.certification.recheck import certified_margins, covers
+from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
 
 SEED, EPS = 6, 0.08

@@ -100,6 +100,13 @@ def test_a_changed_option_of_an_attack_reruns_evaluations(project: Project) -> N
     assert project.jobs() == JOBS_OF_THE_ATTACK
 
 
+def test_proofs_are_checked_against_attacks(project: Project) -> None:
+    project.config["attacks"]["certify"] = {"kind": "certify"}
+    assert project.jobs() == {}
+    project.config["networks"][0]["attacks"].append("certify")
+    assert project.jobs() == {"evaluate": 3, "table": 1}
+
+
 def test_a_changed_title_reruns_that_table(project: Project) -> None:
     project.config["tables"]["steps"]["title"] = "Other steps"
     assert project.jobs() == {"table": 1}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, AttackOutput
-from irpipe.certification.certify import ImageProof, Status, certify_batch
+from irpipe.certification.certify import ImageProof, certify_batch
+from irpipe.certification.status import Status
 from irpipe.option_types import Count, EpsList, Positive
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import single_threaded_torch

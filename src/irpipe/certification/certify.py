@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -19,6 +18,7 @@ from irpipe.certification.proof_arrays import certificate, tree_proof
 from irpipe.certification.recheck import certified_margins
 from irpipe.certification.relaxation import Ball, Interval
 from irpipe.certification.root_bounds import IMAGES_AT_ONCE, RootBounds, root_bounds
+from irpipe.certification.status import Status
 from irpipe.certification.tree_search import (
     STOP_MARGIN,
     Limits,
@@ -31,15 +31,6 @@ DEFAULT_LEAVES = 6000
 # The first attack: steps, and random starts for each target.
 ATTACK_STEPS = 60
 RANDOM_STARTS = 2
-
-
-class Status(IntEnum):
-    """What is known of an image. Results store the number; 0 is for eps = 0."""
-
-    CERTIFIED = 1
-    UNDECIDED = 2
-    BROKEN = 3
-    MISCLASSIFIED = 4
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,8 @@ CATEGORY_OF_SECTION = {
     "tables": "reports",
     "figures": "reports",
 }
+# Kind and name of the table that checks proofs against attacks.
+CROSS_CHECK = "cross_check"
 Run = tuple[str, str, str, str]  # data set, model, method, run
 
 
@@ -65,6 +67,7 @@ def validate(raw: dict[str, Any], location: str = "config") -> dict[str, Any]:
                 )
             known_runs.add(run)
     _check_reports(config, location)
+    _add_cross_check(config, location)
     return config
 
 
@@ -121,6 +124,27 @@ def _check_reports(config: dict[str, Any], location: str) -> None:
                 if attack is not None and attack not in known:
                     message = no_such("attack", attack, known)
                     raise IrpipeError(f"{location}.{section}.{name}: {message}")
+
+
+def _add_cross_check(config: dict[str, Any], location: str) -> None:
+    """Where networks have proofs, add the table that checks them against all attacks.
+
+    A config may have such a table itself. If it names no attacks, it takes all of them.
+    """
+    tables = config["tables"]
+    used = sorted({attack for entry in config["networks"] for attack in entry["attacks"]})
+    own = [entry for entry in tables.values() if entry["kind"] == CROSS_CHECK]
+    if not own and any(config["attacks"][attack]["kind"] == "certify" for attack in used):
+        if CROSS_CHECK in tables:
+            raise IrpipeError(
+                f"{location}.tables.{CROSS_CHECK}: this is the name of the check of proofs "
+                "against attacks; rename the table"
+            )
+        entry = {"kind": CROSS_CHECK, "title": "Proofs against attacks"}
+        tables[CROSS_CHECK] = resolve_entry("reports", entry, location)
+        own = [tables[CROSS_CHECK]]
+    for entry in own:
+        entry["attacks"] = entry["attacks"] or used
 
 
 def runs(entry: dict[str, Any]) -> list[Run]:

@@ -27,12 +27,14 @@ class Result:
 
     `attrs` are JSON values (dataset, model, method, run, attack, options, hashes, versions, ...).
     `arrays` have the image axis first, if they have one.
-    `sha256` is the SHA-256 of the file that it was read from, without the user block.
+    `sha256` is the SHA-256 of the file that it was read from, without the user block, and `path`
+    that file.
     """
 
     attrs: dict[str, Any]
     arrays: dict[str, np.ndarray]
     sha256: str = ""
+    path: Path | None = None
 
 
 def write_result(path: Path, result: Result) -> None:
@@ -91,4 +93,4 @@ def _load_result(path: Path) -> Result:
         with h5py.File(raw, "r") as file:
             attrs = {key: json.loads(value) for key, value in file.attrs.items()}
             arrays = {name: np.asarray(data) for name, data in file.items()}
-    return Result(attrs, arrays, sha256)
+    return Result(attrs, arrays, sha256, path)
