@@ -18,6 +18,10 @@ class IrpipeError(Exception):
         return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in letters)
 
 
+class NotApplicableError(IrpipeError):
+    """An attack needs what this network has not; `irpipe stress` leaves the attack out."""
+
+
 def no_such(noun: str, name: object, known: Sequence[str]) -> str:
     """One line for a name that does not exist, with the names that do and the nearest of them.
 

@@ -36,6 +36,15 @@ nan = lambda: Net(nan_gradient)
 double = lambda: Net(lambda images, logits: logits.double())
 half = lambda: Net(lambda images, logits: logits.half())
 broken = lambda: 1 / 0
+
+def coarse():
+    # All logits are 0.
+    net = nn.Sequential(
+        nn.Conv2d(1, 4, 14, 14), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    )
+    nn.init.zeros_(net[-1].weight)
+    nn.init.zeros_(net[-1].bias)
+    return net
 """
 PGD = "pgd={kind: pgd, steps: 2, eps: [0, 0.2], images: 10}"
 STRONG = "strong={kind: margin_pgd, steps: [1, 2], eps: [0, 0.2], images: 10}"
@@ -97,11 +106,29 @@ def test_a_function_that_fails_is_one_line(
     assert capsys.readouterr().err == expected
 
 
-def test_a_gradient_of_nan_is_suspected_of_masking(
+def test_a_gradient_of_nan_is_said_and_no_masking_is_suspected_at_chance(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stress(tmp_path, "nan", STRONG) == 0
-    assert "masking suspected: vanishing gradients" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith("strange_networks:nan: its gradient is NaN on every image tried")
+    assert "nothing to lose, since the accuracy is at chance" in printed
+    assert "masking suspected" not in printed
+
+
+def test_attacks_that_do_not_apply_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Maps of 2 x 2 have no 8 largest entries, and equal logits win nothing for Square."""
+    topk = "topk={kind: aai, steps: 1, hinge_weight: 1, images: 10}"
+    options = "attacks_to_run: square, n_queries: 5, eps: 0.2, images: 10"
+    square = f"square={{kind: autoattack, {options}}}"
+    assert stress(tmp_path, "coarse", topk, square) == 0
+    printed = capsys.readouterr().out
+    assert "topk: left out, because attack option top_k: 8, but" in printed
+    accuracy = read_result(tmp_path / "o" / "square.h5").arrays["correct"].mean()
+    labels = read_result(tmp_path / "o" / "square.h5").arrays["label"]
+    assert accuracy == (labels == 0).mean()
 
 
 @pytest.mark.parametrize("function", ["double", "half"])

@@ -70,7 +70,7 @@ def test_every_form_gives_what_a_checkpoint_gives(
 @pytest.mark.parametrize("end", ["mean", "window", "dropout"])
 def test_maps_are_of_the_layer_that_is_averaged(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = SmallGap(end)
-    monkeypatch.setattr(external, "_call_factory", lambda source: module)
+    monkeypatch.setattr(external, "call_function", lambda source: module)
     network, _ = external.load_external("a:b", SHAPE, 10, CPU)
     images = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(2))
     features = module.features(images)
@@ -89,7 +89,7 @@ def test_maps_are_of_the_layer_that_is_averaged(end: str, monkeypatch: pytest.Mo
 def test_attacks_on_maps_are_left_out_if_no_head_is_over_averaged_features(
     end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(external, "_call_factory", lambda source: SmallGap(end))
+    monkeypatch.setattr(external, "call_function", lambda source: SmallGap(end))
     results = run_stress(
         "a:b", "--dataset", "digits", monkeypatch=monkeypatch, folder=tmp_path, output=tmp_path
     )
@@ -102,7 +102,7 @@ def test_the_hash_depends_on_the_weights_or_the_file(
     monkeypatch: pytest.MonkeyPatch, three_forms: Path
 ) -> None:
     def sha256(module: nn.Module) -> str:
-        monkeypatch.setattr(external, "_call_factory", lambda source: module)
+        monkeypatch.setattr(external, "call_function", lambda source: module)
         return external.load_external("a:b", SHAPE, 10, CPU)[1]
 
     module = SmallGap("mean")
@@ -139,6 +139,6 @@ def test_the_example_of_the_documentation_runs(
 
 
 def test_integrated_gradients_with_softplus_are_refused() -> None:
-    network = external.ExternalNetwork(SmallGap("mean"), 10, None)
+    network = external.ExternalNetwork(SmallGap("mean"), 10, "")
     with pytest.raises(IrpipeError, match="say original"):
         _ = network.with_softplus

@@ -15,7 +15,7 @@ from irpipe.attacks import AttackBatch, margin_pgd, pgd
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import score_images
 from irpipe.networks import external
-from irpipe.networks._probe import probe_images
+from irpipe.networks._probe import Trial, probe_images
 
 CPU = torch.device("cpu")
 N_IMAGES = 4
@@ -93,7 +93,7 @@ class OddNetwork(nn.Module):
 
 
 def load(traits: Traits, monkeypatch: pytest.MonkeyPatch) -> external.ExternalNetwork:
-    monkeypatch.setattr(external, "_call_factory", lambda source: OddNetwork(traits))
+    monkeypatch.setattr(external, "call_function", lambda source: OddNetwork(traits))
     shape = (traits.channels, traits.size, traits.size)
     return external.load_external("a:b", shape, traits.n_classes, CPU)[0]
 
@@ -220,7 +220,8 @@ def test_logits_of_nan_on_the_way_of_an_attack_are_refused(
 ) -> None:
     """The clean images are darker than 0.3 on average, and the attack makes one brighter."""
     traits = Traits(10, 1, 5, region="nan")
-    monkeypatch.setattr(external, "check_logits", lambda *_: torch.zeros(3, 1, 5, 5))
+    trial = Trial(torch.zeros(3, 1, 5, 5), torch.zeros(3, 10), torch.ones(3, 1, 5, 5))
+    monkeypatch.setattr(external, "try_network", lambda *_: trial)
     network = load(traits, monkeypatch)
     with pytest.raises(ValueError, match="gives logits that are not finite"):
         attack(network, traits, margin_pgd, eps=[0.5], steps=[5])
@@ -252,8 +253,10 @@ class ImageDependentHead(nn.Module):
 def test_maps_that_do_not_average_to_the_logits_are_not_offered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(external, "_call_factory", lambda source: ImageDependentHead())
-    probe = probe_images((1, 8, 8), 0, CPU)
-    monkeypatch.setattr(external, "check_logits", lambda *_: probe)
+    monkeypatch.setattr(external, "call_function", lambda source: ImageDependentHead())
+    images = probe_images((1, 8, 8), 0, CPU)
+    trial = Trial(images, ImageDependentHead()(images).detach(), torch.ones(images.shape))
+    monkeypatch.setattr(external, "try_network", lambda *_: trial)
     network, _ = external.load_external("a:b", (1, 8, 8), 10, CPU)
     assert not network.has_maps
+    assert network.why_no_maps == "its maps do not average to its logits on other images"

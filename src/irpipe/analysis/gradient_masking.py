@@ -51,6 +51,7 @@ FLAG_NAMES = (
     SHORT_STEPS,
     PROOFS_MEET,
 )
+NOTHING_TO_LOSE = "; nothing to lose"
 
 About = Literal["network", "attack", "proofs"]
 
@@ -99,7 +100,21 @@ def masking_flags(group: Sequence[Result], report: str) -> list[MaskingFlag]:
         flags.append(_steps_too_short(by_role["pgd"]))
     if "certify" in by_role and ("margin_pgd" in by_role or "pgd" in by_role):
         flags.append(_proofs_meet_attacks(by_role, report))
-    return flags
+    is_at_chance = "margin_pgd" in by_role and _is_at_chance(by_role["margin_pgd"], report)
+    return [_not_raised(flag) for flag in flags] if is_at_chance else flags
+
+
+def _is_at_chance(margin_pgd: Sequence[Result], report: str) -> bool:
+    """Whether no eps has an accuracy above chance. Then no gradient can be blamed for it."""
+    corrects = [correct_under(margin_pgd, report, eps=eps) for eps in common_eps(margin_pgd)]
+    lower_bounds = [wilson(int(correct.sum()), len(correct))[0] for correct in corrects]
+    return max(lower_bounds) <= 1 / len(margin_pgd[0].attrs["class_names"])
+
+
+def _not_raised(flag: MaskingFlag) -> MaskingFlag:
+    if not (flag.is_raised and flag.about == "network"):
+        return flag
+    return flag._replace(is_raised=False, numbers=flag.numbers + NOTHING_TO_LOSE)
 
 
 def raised_names(flags: Sequence[MaskingFlag], about: About) -> list[str]:
@@ -127,6 +142,8 @@ def summarise(flags: Sequence[MaskingFlag]) -> str:
         if (names := raised_names(flags, about))
     ]
     parts = [f"{len(computed)} of {len(FLAG_NAMES)} signs of masking looked for"]
+    if any(flag.numbers.endswith(NOTHING_TO_LOSE) for flag in flags) and not is_suspected(flags):
+        raised.append("nothing to lose, since the accuracy is at chance")
     parts += raised or ["none found"]
     if missing:
         parts.append(f"not looked for: {', '.join(missing)}")
@@ -176,7 +193,7 @@ def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
     lowest, _ = wilson(int(correct[0].sum()), len(correct[0]))
     if lowest <= 1 / len(margin_pgd[0].attrs["class_names"]):
         is_flat = False
-        numbers += "; nothing to lose"
+        numbers += NOTHING_TO_LOSE
     return MaskingFlag(FLAT_IN_EPS, rises or is_flat, accuracies[-1], accuracies[0], numbers)
 
 

@@ -10,7 +10,7 @@ from irpipe.ascent.gradient_ascent import Update, linf_sign_update, random_pertu
 from irpipe.ascent.snapshots import gradient_ascent_snapshots
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._margin_loss import margin_loss
-from irpipe.errors import IrpipeError
+from irpipe.errors import NotApplicableError
 from irpipe.interpretability.discrepancy import distance
 from irpipe.interpretability.interpreters import interpret
 from irpipe.interpretability.kendall import kendall
@@ -144,7 +144,7 @@ def _make_map_loss(
     if loss == "topk":
         flat = clean_maps.flatten(1)
         if top_k > flat.shape[1]:
-            raise IrpipeError(
+            raise NotApplicableError(
                 f"attack option top_k: {top_k}, but the maps have {flat.shape[1]} entries"
             )
         largest = flat.topk(top_k, dim=1).indices.repeat(n_eps, 1)

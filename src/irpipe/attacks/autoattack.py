@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._margin_loss import image_margin_loss
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import AutoAttackMembers, Count, EpsList
 from irpipe.runtime.threads import map_row_chunks
@@ -75,7 +75,7 @@ def attack(
     n_classes = len(batch.network.head)
     skipped = left_out({"attacks_to_run": attacks_to_run}, n_classes)
     if set(skipped) == set(attacks_to_run):
-        raise IrpipeError(
+        raise NotApplicableError(
             f"attack option attacks_to_run: {', '.join(skipped)} needs "
             f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
         )
@@ -137,6 +137,7 @@ def _seeded(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int
 
     def run(bound: float, left: Tensor) -> Tensor:
         """Return what the member makes of the images with the indices `left` at eps = `bound`."""
+        images, labels = batch.images[left].float(), batch.labels[left]
         options = {"norm": "Linf", "eps": bound, "seed": seed, "n_restarts": 1}
         if name == "apgd-ce":
             member = torchattacks.APGD(module, steps=steps, loss="ce", **options)
@@ -144,10 +145,13 @@ def _seeded(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int
             n_classes = len(batch.network.head)
             member = torchattacks.APGDT(module, steps=steps, n_classes=n_classes, **options)
         else:
-            square = _square_class(batch, left)
+            with torch.no_grad():
+                # If two logits are equal, torchattacks may count the image as misclassified.
+                is_attacked = module(images).max(dim=1).indices == labels
+            square = _square_class(batch, left[is_attacked])
             member = square(module, n_queries=n_queries, resc_schedule=False, **options)
         with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
-            attacked: Tensor = member(batch.images[left].float(), batch.labels[left])
+            attacked: Tensor = member(images, labels)
         return attacked.detach()
 
     def run_once(bound: float, left: Tensor) -> Tensor:

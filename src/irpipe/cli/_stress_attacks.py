@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
 from irpipe.cli._failures import attack_failure, is_ours, machine_failure, print_traceback
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.results.result import Result, read_result, write_result
 from irpipe.results.stress_record import Attempt, read_attempts, write_attempts
 
@@ -17,11 +17,6 @@ if TYPE_CHECKING:
 
     from irpipe.datasets import Images
     from irpipe.networks.load import LoadedNetwork
-
-NO_MAPS = (
-    "it attacks maps and this network has none: "
-    "it does not end in global average pooling and a linear layer"
-)
 
 
 class StressAttacks:
@@ -46,13 +41,13 @@ class StressAttacks:
     def run(self, name: str, options: dict[str, Any]) -> Result | None:
         """Attack, write the result and note how it ended. None means failed or left out."""
         kind = options["kind"]
-        needs_maps = "interpreter" in options or "interpreters" in options
-        if needs_maps and not getattr(self.network.network, "has_maps", True):
-            print(f"{name}: left out, because {NO_MAPS}")
-            self._note(Attempt(name, kind, "left out", reason=NO_MAPS))
-            return None
         try:
+            self._require_maps(options)
             result, seconds = self._finished(name, options) or self._attack(name, options)
+        except NotApplicableError as error:
+            print(f"{name}: left out, because {error}")
+            self._note(Attempt(name, kind, "left out", reason=str(error)))
+            return None
         except Exception as error:
             reason = self._explain(name, error)
             print(f"{name}: failed")
@@ -61,6 +56,13 @@ class StressAttacks:
         self.results[name] = result
         self._note(Attempt(name, kind, "finished", seconds))
         return result
+
+    def _require_maps(self, options: dict[str, Any]) -> None:
+        """Raise NotApplicableError if an attack needs maps and the network has none."""
+        needs_maps = "interpreter" in options or "interpreters" in options
+        if needs_maps and not getattr(self.network.network, "has_maps", True):
+            reason = getattr(self.network.network, "why_no_maps", "")
+            raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
 
     def _note(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)

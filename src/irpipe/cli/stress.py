@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = _load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
+    for note in network.metadata.get("notes", ()):
+        print(f"{args.checkpoint}: {note}")
     stress = StressAttacks(args, network, test, device)
     for name, options in attacks:
         result = stress.run(name, options)
@@ -174,6 +176,7 @@ def _load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNe
         "method": method,
         "run": "external",
         "source": source,
+        "notes": network.notes,
     }
     unfolded = external.UnfoldedNetwork(network, dataset.SHAPE)
     return LoadedNetwork(network, unfolded, metadata, sha256)

@@ -1,24 +1,30 @@
 """External networks: any module that gives logits, to be attacked as the paper's networks are.
 
-Opening one can run its maker's code. `module:function` is Python, and torch.export.load unpickles
-and evaluates parts of a .pt2 file. D.3: a checkpoint of irpipe cannot run code.
+Opening one can run its maker's code (`_sources`). D.3: a checkpoint of irpipe cannot run code.
 """
 
-import hashlib
-import importlib
-import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from irpipe.errors import IrpipeError
 from irpipe.files import content_sha256
-from irpipe.networks._gap_head import GapHead, find_gap_head
-from irpipe.networks._probe import agree, check_logits, first_line, probe_images
+from irpipe.networks._gap_head import GapHead, find_gap_head, without_softmax
+from irpipe.networks._probe import (
+    Trial,
+    agree,
+    first_line,
+    gradient_note,
+    probabilities_note,
+    probe_images,
+    projection,
+    try_network,
+)
+from irpipe.networks._sources import call_function, load_exported
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
 
@@ -56,15 +62,18 @@ class ExternalNetwork(Network):
     """A network whose logits are those of `module`.
 
     With a `gap_head`, it has class activation maps. Their means are the logits, since they
-    contain the bias b of the head: L(x, c) = sum_k W_ck A_k + b_c.
+    contain the bias b of the head: L(x, c) = sum_k W_ck A_k + b_c. Else `why_no_maps` says why not.
+    `notes` are lines on what is odd about the network.
     """
 
-    def __init__(self, module: nn.Module, n_classes: int, gap_head: GapHead | None) -> None:
+    def __init__(self, module: nn.Module, n_classes: int, gap_head: GapHead | str) -> None:
         placeholder = GapHead(nn.Identity(), torch.zeros(n_classes, 0), None)
-        backbone, head, bias = gap_head or placeholder
+        backbone, head, bias = placeholder if isinstance(gap_head, str) else gap_head
         super().__init__(_OwnImages(backbone), None, head.shape[1], n_classes)
         self.module = _OwnImages(module)
-        self.has_maps = gap_head is not None
+        self.has_maps = not isinstance(gap_head, str)
+        self.why_no_maps = gap_head if isinstance(gap_head, str) else ""
+        self.notes: list[str] = []
         self.head = nn.Parameter(head.detach().float())
         self.bias = None if bias is None else nn.Parameter(bias.detach().float())
         self.requires_grad_(False)
@@ -124,9 +133,10 @@ def load_external(
 ) -> tuple[ExternalNetwork, str]:
     """Load the network that `source` names, and return it with its SHA-256.
 
-    `source` is a torch.export file NAME.pt2, whose SHA-256 is that of the file, or
-    `module:function`, whose SHA-256 is that of `source` and the weights. The module is looked
-    for in the current folder first, and the function, without arguments, returns the network.
+    `source` is a torch.export file NAME.pt2, or `FILE.py:function` or `module:function`. The module
+    is looked for in the current folder first, and the function, without arguments, returns the
+    network. The SHA-256 is that of the .pt2 file; of a function, it covers `source`, the weights,
+    the logits on a few images and, if torch.export can follow the network, its graph.
 
     The network must map images `[N, C, H, W]` in [0, 1] of `shape` (C, H, W), for any N, to
     logits `[N, classes]` that depend on nothing else. Raises IrpipeError if there is no network
@@ -144,18 +154,37 @@ def _load_and_try(
     source: str, shape: Sequence[int], n_classes: int, device: torch.device
 ) -> tuple[ExternalNetwork, str]:
     """As `load_external`, but an error of the network's own code stays what it is."""
+    graph: nn.Module | None
     if source.endswith(".pt2"):
-        graph, sha256 = _load_exported(Path(source), device)
+        graph, sha256 = load_exported(Path(source), device)
         module = graph
+        trial = try_network(module, source, shape, n_classes, device)
     else:
-        module = _call_factory(source).to(device)
-        module.eval()
-        graph = None
-    probe = check_logits(module, source, shape, n_classes, device)
-    gap_head = _try_gap_head(module, graph, probe, n_classes)
-    if graph is None:
-        sha256 = content_sha256({"source": source}, _weights(module))
-    return ExternalNetwork(module, n_classes, gap_head), sha256
+        module = call_function(source).to(device).eval()
+        trial = try_network(module, source, shape, n_classes, device)
+        graph = _trace(module, trial.images)
+        sha256 = _sha256(source, module, graph, trial)
+    notes = [gradient_note(trial.gradient)]
+    if outputs := probabilities_note(trial.logits):
+        logits_graph = _try_without_softmax(graph, outputs, trial)
+        notes.append(_about_outputs(outputs, has_logits=logits_graph is not None))
+        module, graph = logits_graph or module, logits_graph or graph
+    gap_head = _try_gap_head(module, graph, trial.images, n_classes)
+    network = ExternalNetwork(module, n_classes, gap_head)
+    network.notes = [note for note in notes if note]
+    return network, sha256
+
+
+def _sha256(source: str, module: nn.Module, graph: nn.Module | None, trial: Trial) -> str:
+    """The identity of a function's network: another normalisation makes another network."""
+    # Rounded, because devices and thread counts differ in the last digits.
+    numbers = projection(trial.logits).double() / trial.logits.abs().max().clamp(min=1e-12)
+    identity = {
+        "source": source,
+        "graph": str(graph.graph) if isinstance(graph, fx.GraphModule) else "",
+        "logits": [round(number, 3) for number in numbers.tolist()],
+    }
+    return content_sha256(identity, _weights(module))
 
 
 def _weights(module: nn.Module) -> dict[str, np.ndarray]:
@@ -168,61 +197,57 @@ def _weights(module: nn.Module) -> dict[str, np.ndarray]:
     return weights
 
 
-def _load_exported(path: Path, device: torch.device) -> tuple[nn.Module, str]:
-    """Return the module in a torch.export file, and the SHA-256 of the file."""
-    from torch.export.passes import move_to_device_pass
-
-    if not path.is_file():
-        raise IrpipeError(f"{path}: no such file; expected what torch.export.save wrote")
+def _trace(module: nn.Module, images: Tensor) -> nn.Module | None:
+    """Return the exported form of a module; None if torch.export cannot follow it."""
+    any_batch_size = ({0: torch.export.Dim.AUTO},)
     try:
-        program = torch.export.load(path)
-    except Exception as error:  # Zip, JSON, pickle, operators that this torch lacks, ...
-        reason = first_line(error)
-        raise IrpipeError(f"{path}: not a readable torch.export file ({reason})") from error
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return move_to_device_pass(program, device).module(), sha256
+        return torch.export.export(module, (images,), dynamic_shapes=any_batch_size).module()
+    except Exception:  # torch.export documents no errors.
+        return None
 
 
-def _call_factory(source: str) -> nn.Module:
-    """Return the module that the function named by `source`, `module:function`, returns."""
-    module_name, _, function_name = source.partition(":")
-    sys.path.insert(0, "")  # The current folder, where `python -m` looks first, too.
+def _try_without_softmax(graph: nn.Module | None, outputs: str, trial: Trial) -> nn.Module | None:
+    """Return the traced network before its softmax; None if that cannot be had."""
     try:
-        python_module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:  # Importing runs the module's own code.
-        reason = first_line(error)
-        raise IrpipeError(
-            f"{source}: module '{module_name}' cannot be imported ({reason})"
-        ) from error
-    finally:
-        sys.path.remove("")
-    factory: Callable[[], object] | None = getattr(python_module, function_name, None)
-    if not callable(factory):
-        raise IrpipeError(f"{source}: module '{module_name}' has no function '{function_name}'")
-    try:
-        network = factory()
-    except (Exception, SystemExit) as error:
-        raise IrpipeError(f"{source}: the function fails ({first_line(error)})") from error
-    if not isinstance(network, nn.Module):
-        raise IrpipeError(f"{source}: gave a {type(network).__name__}, not a torch.nn.Module")
-    return network
+        module = without_softmax(graph) if graph else None
+        if module is None:
+            return None
+        # As the attacks call it: on batches of several sizes.
+        with torch.no_grad():
+            parts = [module(trial.images[:n].clone()).float() for n in (1, 2, len(trial.images))]
+    except Exception:  # What fx makes of a graph may raise anything.
+        return None
+    probabilities = trial.logits if outputs == "probabilities" else trial.logits.exp()
+    is_same = all(agree(part.softmax(dim=1), probabilities[: len(part)]) for part in parts)
+    return module if is_same else None
+
+
+def _about_outputs(outputs: str, has_logits: bool) -> str:
+    """The line about outputs that are no plain logits."""
+    start = f"its outputs are {outputs}, which sum to 1"
+    if has_logits:
+        return f"{start}; the attacks use the logits before its softmax"
+    if outputs == "log-probabilities":
+        return f"{start} after exp; the attacks use them as logits, which changes nothing"
+    return (
+        f"{start}, and its logits cannot be had; where a probability rounds to 1, attacks see no "
+        "gradient, so return the logits"
+    )
 
 
 def _try_gap_head(
     module: nn.Module, graph: nn.Module | None, probe: Tensor, n_classes: int
-) -> GapHead | None:
-    """Return the end of `module`, whose exported form is `graph` if it has one.
+) -> GapHead | str:
+    """Return the end of `module`, whose exported form is `graph`, or why it gives no maps.
 
-    None means that no end is found whose maps average to the logits, also on other images.
+    The maps must average to the logits, also on other images.
     """
+    if graph is None:
+        return "torch.export cannot follow it"
     try:
-        if graph is None:
-            any_batch_size = ({0: torch.export.Dim.AUTO},)
-            graph = torch.export.export(module, (probe,), dynamic_shapes=any_batch_size).module()
         gap_head = find_gap_head(graph, probe)
-        if gap_head is None:
-            return None
+        if isinstance(gap_head, str):
+            return gap_head
         # The weights of the last layer may themselves depend on the images.
         network = ExternalNetwork(module, n_classes, gap_head)
         for seed in (0, 1):
@@ -231,8 +256,7 @@ def _try_gap_head(
                 means = network.maps(images).mean(dim=(2, 3))
                 logits = module(images.clone())
             if not agree(logits, means):
-                return None
-    except Exception:
-        # torch.export cannot follow every module, and documents no errors. Then no maps are known.
-        return None
+                return "its maps do not average to its logits on other images"
+    except Exception as error:  # What fx makes of a graph may raise anything.
+        return f"its end cannot be followed ({first_line(error)})"
     return gap_head
