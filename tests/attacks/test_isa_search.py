@@ -6,12 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from irpipe.attacks._isa_search import (
-    INITIAL_GAMMA,
-    _gradient_bytes,
-    binary_search,
-    projected_descent,
-)
+from irpipe.attacks._isa_search import INITIAL_GAMMA, _gradient_bytes
+from irpipe.attacks._isa_steps import binary_search, projected_descent
 
 
 def test_memory_of_one_image() -> None:
@@ -30,7 +26,8 @@ def test_steps_saturate_and_stay_in_the_ball() -> None:
         def loss(point: Tensor) -> Tensor:
             return (weight * point).sum(dim=(1, 2, 3))
 
-        return projected_descent(images, eps, loss, **options | changed)[:, 0, 0]
+        gradient = weight.expand_as(images)
+        return projected_descent(images, gradient, eps, loss, **options | changed)[:, 0, 0]
 
     expected = torch.tensor([[0.5 - 0.04, 0.5 + 0.02], [0.5 - 0.24, 0.5 + 0.12]]).double()
     torch.testing.assert_close(descend(), expected)
@@ -43,11 +40,11 @@ def test_steps_saturate_and_stay_in_the_ball() -> None:
 def test_search_by_hand() -> None:
     values = []
 
-    def is_below(value: Tensor) -> Tensor:
+    def probe(value: Tensor) -> tuple[Tensor, Tensor]:
         values.append(value.tolist())
-        return value < torch.tensor([0.3, 2.0, 0.0])
+        return value < torch.tensor([0.3, 2.0, 0.0]), 10 * value[:, None]
 
-    low, high = binary_search(is_below, torch.full((3,), 0.1), 1, steps=5)
+    low, high, at_low, at_high = binary_search(probe, torch.full((3,), 0.1), 1, steps=5)
     expected = [
         [0.1] * 3,
         [0.2, 0.2, 0.05],
@@ -59,19 +56,28 @@ def test_search_by_hand() -> None:
     torch.testing.assert_close(
         torch.stack([low, high]), torch.tensor([[0.25, 0.85, 0], [0.3, 1, 0.00625]])
     )
+    assert at_low[:2, 0].tolist() == pytest.approx([2.5, 8.5])  # no value below was tried
+    assert at_high[::2, 0].tolist() == pytest.approx([3.0, 0.0625])
 
 
 def test_search_to_a_tolerance_finds_what_the_steps_do_not_reach() -> None:
     edge = torch.tensor([3e-5, 0.01, 0.2, 50.0, torch.inf]).double()
     first = torch.full((5,), INITIAL_GAMMA).double()
-    low, high = binary_search(lambda value: value < edge, first, 1, steps=10)
+
+    def probe(value: Tensor) -> tuple[Tensor, Tensor]:
+        return value < edge[: len(value)], value
+
+    low, high, at_low, _ = binary_search(probe, first, 1, steps=10)
+    assert at_low.tolist() == low.tolist()
     assert low.max().item() == pytest.approx(0.0256)  # C.5 I1: ten steps reach 5e-5 * 2^9
     assert (high == 1).tolist() == [False, False, True, True, True]
-    low, high = binary_search(lambda value: value < edge, first, torch.inf, 10, rtol=0.01)
+    low, high, at_low, at_high = binary_search(probe, first, torch.inf, 10, rtol=0.01)
+    assert at_low.tolist() == low.tolist()
+    assert at_high[:4].tolist() == high[:4].tolist()
     assert (low < edge).all()
     assert (high >= edge).all()
     assert (high[:4] - low[:4] <= 0.01 * high[:4]).all()
     assert (high == torch.inf).tolist() == [False] * 4 + [True]
     # A bracket that is narrow enough rests while the others go on.
-    few, _ = binary_search(lambda value: value < edge[:2], first[:2], torch.inf, 10, rtol=0.01)
-    assert few.tolist() == low[:2].tolist()
+    few = binary_search(probe, first[:2], torch.inf, 10, rtol=0.01)
+    assert few.low.tolist() == low[:2].tolist()

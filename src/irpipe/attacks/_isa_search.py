@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.attacks import AttackBatch
+from irpipe.attacks._isa_steps import Loss, binary_search
 from irpipe.attacks._margin_loss import margin_loss
 from irpipe.interpretability.discrepancy import DiscrepancyMeasure, distance
 from irpipe.interpretability.interpreters import interpret
@@ -21,11 +22,7 @@ from irpipe.runtime.progress import progress
 
 INITIAL_EPS = 0.05  # C.5-4: the first eps that the search tries
 INITIAL_GAMMA = 5e-5  # C.5-5: the first gamma that the search tries
-MAX_SEARCH_STEPS = 30  # of a search to a tolerance
 GRADIENT_MEMORY_BYTES = 2**29  # memory that the gradient of one chunk may need
-
-# Maps images `[M, C, H, W]`, float32, to one loss per image, `[M]`.
-Loss = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class IsaSearch:
     batch: AttackBatch
     target: Tensor  # target classes, [N]
     interpreter: MapInterpreter
-    # descend(images, eps, loss) returns the adversarial images of one attack.
-    descend: Callable[[Tensor, Tensor, Loss], Tensor]
+    # descend(images, first_gradient, eps, loss) returns the adversarial images of one attack.
+    descend: Callable[[Tensor, Tensor, Tensor, Loss], Tensor]
     kappa: float
     binary_search_steps: int
     search_rtol: float | None
@@ -114,34 +111,51 @@ class IsaSearch:
         return images, gamma, is_capped
 
     def _eps_min_of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        start = self._start(rows)
+        descent = self._descent(rows)
         loss = self._pgd_loss(rows)
 
-        def fails(eps: Tensor) -> Tensor:
-            return ~self._is_successful(self.descend(start, eps, loss), rows)
+        def probe(eps: Tensor) -> tuple[Tensor, Tensor]:
+            images = descent(eps, loss)
+            return ~self._is_successful(images, rows), images
 
         first = torch.full(rows.shape, INITIAL_EPS, dtype=torch.float64, device=rows.device)
-        _, eps_min = binary_search(fails, first, 1, self.binary_search_steps)
-        return eps_min, self.descend(start, eps_min, loss)
+        _, eps_min, _, images = binary_search(probe, first, 1, self.binary_search_steps)
+        untried = eps_min == 1
+        if untried.any():
+            rows = rows[untried]
+            images[untried] = self._descent(rows)(eps_min[untried], self._pgd_loss(rows))
+        return eps_min, images
 
     def _gamma_of_rows(
         self, measure: DiscrepancyMeasure, rows: Tensor, eps: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        start = self._start(rows)
+        descent = self._descent(rows)
         loss = self._isa_loss(rows, measure)
         upper = 1.0 if self.search_rtol is None else math.inf
 
-        def run(gamma: Tensor) -> Tensor:
-            return self.descend(start, eps, loss(gamma))
-
-        def succeeds(gamma: Tensor) -> Tensor:
-            return self._is_successful(run(gamma), rows)
+        def probe(gamma: Tensor) -> tuple[Tensor, Tensor]:
+            images = descent(eps, loss(gamma))
+            return self._is_successful(images, rows), images
 
         first = torch.full_like(eps, INITIAL_GAMMA)
-        gamma, too_large = binary_search(
-            succeeds, first, upper, self.binary_search_steps, self.search_rtol
+        gamma, too_large, images, _ = binary_search(
+            probe, first, upper, self.binary_search_steps, self.search_rtol
         )
-        return run(gamma), gamma, too_large == upper
+        untried = gamma == 0
+        if untried.any():
+            rows = rows[untried]
+            images[untried] = self._descent(rows)(eps[untried], self._pgd_loss(rows))
+        return images, gamma, too_large == upper
+
+    def _descent(self, rows: Tensor) -> Callable[[Tensor, Loss], Tensor]:
+        """One attack on the rows, as a function of eps `[M]` and the loss.
+
+        At the clean image, D and its gradient are 0. So all attacks share the first gradient.
+        """
+        start = self._start(rows)
+        loss = self._pgd_loss(rows)
+        first_gradient = objective_gradient(lambda images: loss(images).sum(), start)
+        return partial(self.descend, start, first_gradient)
 
     def _start(self, rows: Tensor) -> Tensor:
         """Clean images of the rows in float64, as the released code's iterates are (C.2)."""
@@ -220,41 +234,6 @@ def _gradient_bytes(loss: Loss, image: Tensor) -> int:
     return total
 
 
-def binary_search(
-    is_below: Callable[[Tensor], Tensor],
-    first: Tensor,
-    upper: float,
-    steps: int,
-    rtol: float | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Bracket the largest value for which `is_below` holds: `(low, high)`, each `[M]`.
-
-    `is_below(values)` `[M]` is true up to some value in (0, `upper`) and false beyond it.
-
-    Each step tries one value, beginning with `first`:
-    - true: the value becomes `low`; try twice the value, or the middle if that is less;
-    - false: the value becomes `high`; try the middle.
-
-    Used for eps* (C.5-4) and for gamma = 1 / lambda of paper eq (6) (C.5-5). With `rtol`, the
-    search goes on until high - low <= rtol * high (C.5 I1), and `steps` does not count.
-    """
-    value = first
-    low = torch.zeros_like(first)
-    high = torch.full_like(first, upper)
-    for _ in range(steps if rtol is None else MAX_SEARCH_STEPS):
-        is_open = torch.ones_like(low, dtype=torch.bool)
-        if rtol is not None:
-            is_open = high.isinf() | (high - low > rtol * high)
-            if not is_open.any():
-                break
-        below = is_below(value)
-        low = torch.where(is_open & below, value, low)
-        high = torch.where(is_open & ~below, value, high)
-        middle = (low + high) / 2
-        value = torch.where(below, torch.minimum(2 * value, middle), middle)
-    return low, high
-
-
 def counted_classes(class_set: str, labels: Tensor, target: Tensor, n_classes: int) -> Tensor:
     """Classes of a class set, `[M, K]`: the true class; it and the target class; all classes.
 
@@ -263,34 +242,3 @@ def counted_classes(class_set: str, labels: Tensor, target: Tensor, n_classes: i
     if class_set == "all":
         return torch.arange(n_classes, device=labels.device).expand(len(labels), -1)
     return torch.stack([labels] if class_set == "one" else [labels, target], dim=1)
-
-
-def projected_descent(
-    images: Tensor,
-    eps: Tensor,
-    loss: Loss,
-    *,
-    steps: int,
-    rel_step_size: float,
-    grad_scale: float | None,
-) -> Tensor:
-    """The images `[M, C, H, W]` after `steps` steps that lower the loss, within `eps` `[M]`.
-
-    With g the gradient of each image's loss, a step is
-
-        x' <- x' - rel_step_size * eps * clip(grad_scale * g, -1, 1),
-
-    clipped to the l-inf ball of eps and to [0, 1] (C.5-3). A `grad_scale` of None means the
-    sign of g (C.5 I7).
-    """
-    bound = eps[:, None, None, None]
-    lower = (images - bound).clamp(min=0)
-    upper = (images + bound).clamp(max=1)
-
-    def update(point: Tensor, gradient: Tensor) -> Tensor:
-        direction = gradient.sign() if grad_scale is None else (grad_scale * gradient).clamp(-1, 1)
-        return torch.clamp(point + rel_step_size * bound * direction, lower, upper)
-
-    # Descent on the loss is ascent on its negative.
-    *_, last = gradient_ascent(images, lambda point: -loss(point).sum(), update, steps)
-    return last

@@ -14,8 +14,8 @@ from irpipe.attacks._isa_search import (
     IsaSearch,
     MapInterpreter,
     counted_classes,
-    projected_descent,
 )
+from irpipe.attacks._isa_steps import projected_descent
 from irpipe.attacks._targets import random_targets
 from irpipe.interpretability.discrepancy import (
     DiscrepancyMeasure,
