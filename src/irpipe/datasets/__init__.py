@@ -3,16 +3,20 @@
 import hashlib
 import importlib
 import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from irpipe.datasets._image_files import ImageFiles
 from irpipe.errors import IrpipeError, no_such
 
 Split = Literal["train", "test"]
+HASH_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,23 +24,59 @@ class Images:
     """Images and their labels, in the order of the files.
 
     `images` `[N, C, H, W]` is floating point in [0, 1], neither normalised nor augmented (C.1).
-    `labels` `[N]` is int64.
+    It is a tensor or, where that would not fit into memory, `ImageFiles`: both give a tensor for
+    `images[rows]`. `labels` `[N]` is int64.
     """
 
-    images: Tensor
+    images: Tensor | ImageFiles
     labels: Tensor
 
     def __len__(self) -> int:
         """Return N."""
         return len(self.images)
 
+    def part(self, rows: slice, device: torch.device) -> "Images":
+        """The images at `rows`. Tensors go to `device`, and files stay unread."""
+        if isinstance(self.images, Tensor):
+            images: Tensor | ImageFiles = self.images[rows].to(device)
+        else:
+            images = self.images.part(rows)
+        return Images(images, self.labels[rows].to(device))
+
+    def batches(self, rows: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images and the labels at each of `rows`, arrays of indices `[n]`."""
+        if isinstance(self.images, Tensor):
+            images: Iterator[Tensor] = (self.images[batch] for batch in rows)
+        else:
+            images = self.images.batches(rows)
+        for batch in rows:
+            yield next(images), self.labels[batch]
+
     def sha256(self) -> str:
-        """Return the SHA-256, in hex, of the types, shapes and bytes of images and labels."""
-        digest = hashlib.sha256()
-        for tensor in (self.images, self.labels):
-            digest.update(f"{tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).numpy().data)
+        """Return the SHA-256, in hex, of the types, shapes and bytes of images and labels.
+
+        Files are read, so this takes a while. It raises IrpipeError if one is broken.
+        """
+        digest = hashlib.sha256(_header(self.images))
+        if isinstance(self.images, Tensor):
+            digest.update(_content(self.images))
+        else:
+            indices = np.arange(len(self))
+            for batch in self.images.batches(
+                [indices[i : i + HASH_BATCH_SIZE] for i in indices[::HASH_BATCH_SIZE]]
+            ):
+                digest.update(_content(batch))
+        digest.update(_header(self.labels))
+        digest.update(_content(self.labels))
         return digest.hexdigest()
+
+
+def _header(tensor: Tensor | ImageFiles) -> bytes:
+    return f"{tensor.dtype} {tuple(tensor.shape)} ".encode()
+
+
+def _content(tensor: Tensor) -> memoryview:
+    return tensor.cpu().contiguous().reshape(-1).numpy().data
 
 
 class Dataset(Protocol):

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from irpipe.datasets import Images, Split, validated_images
+from irpipe.datasets import Images, Split
+from irpipe.datasets._image_files import ImageFiles
 from irpipe.errors import IrpipeError
 
 if TYPE_CHECKING:
@@ -33,13 +34,14 @@ FILES = {
 
 
 def load(root: Path, split: Split, download: bool = False) -> Images:
-    """Read all images of the 203 classes, sorted by wnid and file name.
+    """Find all images of the 203 classes, sorted by wnid and file name.
 
-    Images are `[N, 3, 224, 224]` float32; each takes 0.6 MB. They are looked for below `<root>`,
-    then below `<root>/restricted_imagenet`. Other folders are ignored, and folders of the 203
-    may be absent. `download` has no effect, because ImageNet asks for an account.
+    Images are `[N, 3, 224, 224]` float32; each takes 0.6 MB, so they stay in their files until
+    they are asked for (`ImageFiles`). They are looked for below `<root>`, then below
+    `<root>/restricted_imagenet`. Other folders are ignored, and folders of the 203 may be absent.
+    `download` has no effect, because ImageNet asks for an account.
 
-    Raises IrpipeError if there is no image, or one that cannot be read.
+    Raises IrpipeError if there is no image.
     """
     with Path(__file__).with_suffix(".csv").open(newline="", encoding="utf-8") as table:
         superclass = {row["wnid"]: row["superclass"] for row in csv.DictReader(table)}
@@ -48,11 +50,8 @@ def load(root: Path, split: Split, download: bool = False) -> Images:
     if not paths:
         location = " or ".join(str(folder / "<wnid>") for folder in folders)
         raise IrpipeError(f"no image of Restricted ImageNet; put them, as *.JPEG, into {location}")
-    images = torch.empty(len(paths), *SHAPE)
-    for image, path in zip(images, paths, strict=True):
-        image.copy_(_read_image(path))
     labels = torch.tensor([CLASS_NAMES.index(superclass[path.parent.name]) for path in paths])
-    return validated_images(images, labels, SHAPE, len(CLASS_NAMES), paths[0].parent.parent)
+    return Images(ImageFiles(paths, _read_image, SHAPE), labels)
 
 
 def _image_paths(folder: Path, wnids: Collection[str]) -> list[Path]:
@@ -66,6 +65,8 @@ def _read_image(path: Path) -> Tensor:
     The released code calls cv2.resize: bilinear between pixel centres, rounded half up. This
     comes within one level of cv2 5.0.0. PIL's resize smooths as it shrinks and is up to 29
     levels off.
+
+    Raises IrpipeError if the file cannot be read.
     """
     from PIL import Image
 

@@ -6,7 +6,7 @@ numpy's legacy generator, which is seeded before the weights and again before th
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
-from irpipe.datasets import Images, get_dataset, load
+from irpipe.datasets import get_dataset, load
 from irpipe.errors import IrpipeError
 from irpipe.methods import Objective
 from irpipe.networks.architectures import build
@@ -68,8 +68,8 @@ class Trainer:
         self.device = device
         self.shape = dataset.SHAPE
         n = dataset.N_VALIDATION
-        self.training = Images(images.images[n:].to(device), images.labels[n:].to(device))
-        self.validation = Images(images.images[:n].to(device), images.labels[:n].to(device))
+        self.training = images.part(slice(n, None), device)
+        self.validation = images.part(slice(n), device)
         self.data_sha256 = images.sha256()
         self.eps = self.recipe["eps"] if self.recipe["eps"] is not None else dataset.TRAIN_EPS
         method = importlib.import_module(f"irpipe.methods.{plan.options['kind']}")
@@ -90,6 +90,8 @@ class Trainer:
                 f"{len(self.training)} training images"
             )
         self.progress = TrainingProgress(0, np.arange(0))
+        # The rest of the current epoch. None: it starts at the current step.
+        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
         self.log: list[LogLine] = []
 
     @property
@@ -121,7 +123,7 @@ class Trainer:
         is_finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
         if not (abs(value) < DIVERGED_ABOVE and is_finite):
             self.rng.set_state(generator)
-            self.progress.order = order
+            self.progress.order, self.batches = order, None
             raise FloatingPointError(
                 f"method {self.plan.method}: loss is {value} at step {self.progress.step}"
             )
@@ -133,9 +135,12 @@ class Trainer:
         batch = self.progress.step % self.steps_per_epoch
         if batch == 0:
             self.progress.order = self.rng.permutation(len(self.training))
-        batch_size = self.recipe["batch_size"]
-        indices = self.progress.order[batch * batch_size : (batch + 1) * batch_size]
-        return self.training.images[indices], self.training.labels[indices]
+        if batch == 0 or self.batches is None:
+            complete = self.steps_per_epoch * self.recipe["batch_size"]
+            rows = self.progress.order[:complete].reshape(self.steps_per_epoch, -1)
+            self.batches = self.training.batches(list(rows[batch:]))
+        images, labels = next(self.batches)
+        return images.to(self.device), labels
 
     def perturb(self, images: Tensor, labels: Tensor, eps: float, objective: Objective) -> Tensor:
         """Return the images that maximise the method's inner loss within `eps` (C.2).
@@ -181,7 +186,8 @@ class Trainer:
         n_clean = n_attacked = 0
         for start in range(0, len(self.validation), VALIDATION_BATCH_SIZE):
             rows = slice(start, start + VALIDATION_BATCH_SIZE)
-            images, labels = self.validation.images[rows], self.validation.labels[rows]
+            images = self.validation.images[rows].to(self.device)
+            labels = self.validation.labels[rows]
             n_clean += _count_correct(folded, images, labels)
             n_attacked += _count_correct(folded, self._pgd(folded, images, labels), labels)
         n_images = len(self.validation)

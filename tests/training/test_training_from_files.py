@@ -1,0 +1,80 @@
+"""Training on images in files: the same weights as from memory, also after an interruption."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from irpipe import config
+from irpipe.datasets import Images, _image_files
+from irpipe.training.plan import TrainingPlan
+from irpipe.training.resume import restore_state, training_state
+from irpipe.training.trainer import Trainer
+
+N_IMAGES = 26
+BATCH_SIZE = 4  # six batches, and two images that no batch holds
+
+
+def make_trainer(root: Path) -> Trainer:
+    data = config.resolve_named("datasets", {"kind": "restricted_imagenet"}, "test")
+    entry = {"kind": "cross_entropy", "adversarial": False}
+    recipe = {
+        "batch_size": BATCH_SIZE,
+        "epochs": 2,
+        "lr": [[0, 1e-3]],
+        "eps_schedule": [[0, 0]],
+        "inner_steps": 1,
+        "inner_step_size": 0.1,
+    }
+    plan = TrainingPlan(
+        "restricted_imagenet",
+        data,
+        "small",
+        "normal",
+        config.resolve_named("methods", entry, "test"),
+        config.resolve_named("recipes", recipe, "test"),
+        0,
+        "test",
+    )
+    return Trainer(plan, root, torch.device("cpu"))
+
+
+def take_steps(trainer: Trainer, n_steps: int) -> None:
+    for _ in range(n_steps):
+        trainer.step()
+        trainer.progress.step += 1
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.RandomState(1)
+    for index in range(N_IMAGES):
+        path = tmp_path / "train" / ("n02123045", "n01641577")[index % 2] / f"{index}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = rng.randint(256, size=(40, 50, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(path, format="png")
+    return tmp_path
+
+
+@pytest.mark.parametrize("n_workers", [0, 2])
+def test_weights_are_those_from_memory(
+    n_workers: int, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_image_files, "MAX_WORKERS", n_workers)
+    monkeypatch.setattr(_image_files, "BATCHES_PER_WORKER", 1)
+    in_memory = make_trainer(root)
+    in_memory.training = Images(in_memory.training.images[:], in_memory.training.labels)
+    take_steps(in_memory, 8)
+    # Interrupted within the first epoch and again within the second.
+    trainer = make_trainer(root)
+    for n_steps in (2, 5, 1):
+        state = training_state(trainer)
+        trainer = make_trainer(root)
+        restore_state(trainer, state)
+        take_steps(trainer, n_steps)
+    expected = in_memory.network.state_dict()
+    for name, weight in trainer.network.state_dict().items():
+        assert torch.equal(weight, expected[name])
+    assert training_state(trainer).tensors["order"].tolist() == in_memory.progress.order.tolist()
