@@ -27,7 +27,9 @@ def test_each_member_attacks_what_the_one_before_left(
     n_wins = {"apgd-ce": 1, "square": 2}
     predicted = batch.network(batch.images).argmax(dim=1)
 
-    def fake(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int) -> Any:
+    def fake(
+        batch: AttackBatch, module: object, name: str, steps: int, n_queries: int, seed: int
+    ) -> Any:
         """A member that replaces its first images by images of another class."""
 
         def run(eps: float, left: Tensor) -> Tensor:

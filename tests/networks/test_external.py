@@ -58,7 +58,7 @@ def test_every_form_gives_what_a_checkpoint_gives(
     assert (attrs["method"], attrs["run"]) == (method, "external")
     assert attrs["code_hash"] == expected["margin_pgd"].attrs["code_hash"]
     assert len(attrs["network_sha256"]) == 64
-    assert lines[1] == "  eps       0.0000 0.0200 0.2000"
+    assert lines[2] == "  eps       0.0000 0.0200 0.2000"
     assert "signs of masking looked for; " in lines[-2]
     paths = masking_table.report(
         list(results.values()), tmp_path / "m", title="T", attacks=["margin_pgd", "square"]
@@ -134,7 +134,7 @@ def test_the_example_of_the_documentation_runs(
     network = ["--checkpoint", "mine:network", "--dataset", "digits"]
     attack = ["--images", "4", "--attacks", "aai_topk={kind: aai, steps: 1, eps: 0.2}"]
     assert cli.main(["stress", *network, "--output", "mine", *attack]) == 0
-    assert capsys.readouterr().out.splitlines()[0] == "mine/aai_topk.h5"
+    assert capsys.readouterr().out.splitlines()[1] == "mine/aai_topk.h5"
     assert len(read_result(Path("mine/aai_topk.h5")).arrays["indices"]) == 4
 
 

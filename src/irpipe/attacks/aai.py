@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -70,6 +71,11 @@ def attack(
     for count, iterates in snapshots:
         adversarial = iterates.view(len(eps), *batch.images.shape).to(clean.dtype)
         yield AttackOutput(count, adversarial)
+
+
+def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
+    """How often the network is called for an image, at most; with a gradient counts thrice."""
+    return int(3 * n_eps * options["steps"] * (2 if options["hinge_weight"] else 1))
 
 
 def _start(batch: AttackBatch, eps: EpsList, n_targets: int | None) -> tuple[Tensor, Tensor]:

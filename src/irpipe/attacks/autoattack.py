@@ -22,6 +22,7 @@ torchattacks comes with the optional dependencies `irpipe[stress]`.
 """
 
 import math
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -35,6 +36,7 @@ from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import AutoAttackMembers, Count, EpsList
+from irpipe.runtime.progress import Advance, progress
 from irpipe.runtime.threads import map_row_chunks
 
 PROTOCOL: tuple[str, ...] = ()
@@ -80,41 +82,84 @@ def attack(
             f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
         )
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
-    fab = _Fab(batch, steps)
     # There is a seed for each eps and for each member of the standard version, so that a member's
     # random numbers do not depend on which others run.
     seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS))).tolist()
     broken_by = batch.labels.new_zeros(adversarial.shape[:2])
-    for i, bound in enumerate(eps):
-        lower = (batch.images - bound).clamp(min=0)
-        upper = (batch.images + bound).clamp(max=1)
-        for number, name in enumerate(attacks_to_run, 1):
-            if name in skipped:
-                continue
-            margin = image_margin_loss(batch.folded, adversarial[i], batch.labels)
-            left = torch.nonzero(margin <= 0)[:, 0]
-            if not len(left):
-                break
-            seed = seeds[i][MEMBERS.index(name)]
-            member = fab if name == "fab-t" else _seeded(batch, name, steps, n_queries, seed)
-            attacked = member(bound, left).to(adversarial.dtype).clamp(lower[left], upper[left])
-            is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0
-            is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
-            adversarial[i, left[is_wrong]] = attacked[is_wrong]
-            broken_by[i, left[is_wrong]] = number
+    options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
+    total = n_passes(options, len(eps), n_classes)
+    with progress(batch.progress_label, total, unit="passes") as advance:
+        module = _TorchModule(batch, advance)
+        fab = _Fab(batch, module, steps)
+        for i, bound in enumerate(eps):
+            lower = (batch.images - bound).clamp(min=0)
+            upper = (batch.images + bound).clamp(max=1)
+            for number, name in enumerate(attacks_to_run, 1):
+                if name in skipped:
+                    continue
+                margin = image_margin_loss(batch.folded, adversarial[i], batch.labels)
+                left = torch.nonzero(margin <= 0)[:, 0]
+                if not len(left):
+                    break
+                seed = seeds[i][MEMBERS.index(name)]
+                member = _seeded(batch, module, name, steps, n_queries, seed)
+                member = fab if name == "fab-t" else member
+                attacked = member(bound, left).to(adversarial.dtype)
+                attacked = attacked.clamp(lower[left], upper[left])
+                is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0
+                is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
+                adversarial[i, left[is_wrong]] = attacked[is_wrong]
+                broken_by[i, left[is_wrong]] = number
+            module.skip_to(n_passes(options, i + 1, n_classes))
     yield AttackOutput(steps, adversarial, extras={"broken_by": broken_by})
 
 
-class _TorchModule(nn.Module):
-    """A folded network as the `nn.Module` that torchattacks needs."""
+def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
+    """How often the network is called for an image, at most; with a gradient counts thrice."""
+    steps = options["steps"]
+    per_eps = {
+        "apgd-ce": 1 + 3 * (steps + 1),
+        "apgd-t": 1 + (1 + 3 * (steps + 1)) * (n_classes - 1),
+        "square": 3 + options["n_queries"],
+    }
+    skipped = left_out(options, n_classes)
+    names = [name for name in options["attacks_to_run"] if name not in skipped]
+    # One search of FAB serves all eps.
+    fab = (2 + 4 * steps) * (n_classes - 1) if "fab-t" in names and n_eps else 0
+    return int(fab + n_eps * sum(per_eps.get(name, 0) for name in names))
 
-    def __init__(self, folded: FoldedNetwork) -> None:
+
+class _TorchModule(nn.Module):
+    """A folded network as the `nn.Module` that torchattacks needs. It shows its calls as progress.
+
+    A call with all images of the batch counts as one pass, with a gradient as three.
+    """
+
+    def __init__(self, batch: AttackBatch, advance: Advance) -> None:
         super().__init__()
-        self.network = folded.network
-        self.folded = folded
+        self.network = batch.folded.network
+        self.folded = batch.folded
+        self.n_images = len(batch.images)
+        self.advance = advance
+        self.n_calls = 0  # of single images
+        self.n_shown = 0
+        self.lock = threading.Lock()
 
     def forward(self, images: Tensor) -> Tensor:
+        with self.lock:
+            self.n_calls += len(images) * (3 if images.requires_grad else 1)
+            self._show(self.n_calls // self.n_images)
         return self.folded(images)
+
+    def skip_to(self, n_passes: int) -> None:
+        """Count so many passes as done, because images that are broken save the rest of them."""
+        self.n_calls = max(self.n_calls, n_passes * self.n_images)
+        self._show(n_passes)
+
+    def _show(self, n_passes: int) -> None:
+        if n_passes > self.n_shown:
+            self.advance(n_passes - self.n_shown)
+            self.n_shown = n_passes
 
 
 def _import_torchattacks() -> Any:
@@ -127,13 +172,14 @@ def _import_torchattacks() -> Any:
     return torchattacks
 
 
-def _seeded(batch: AttackBatch, name: str, steps: int, n_queries: int, seed: int) -> Member:
+def _seeded(
+    batch: AttackBatch, module: _TorchModule, name: str, steps: int, n_queries: int, seed: int
+) -> Member:
     """Return a member that draws random numbers, all from `seed`.
 
     It leaves torch's generators as they are.
     """
     torchattacks = _import_torchattacks()
-    module = _TorchModule(batch.folded)
 
     def run(bound: float, left: Tensor) -> Tensor:
         """Return what the member makes of the images with the indices `left` at eps = `bound`."""
@@ -207,8 +253,9 @@ class _Fab:
     serves all eps.
     """
 
-    def __init__(self, batch: AttackBatch, steps: int) -> None:
+    def __init__(self, batch: AttackBatch, module: _TorchModule, steps: int) -> None:
         self.batch = batch
+        self.module = module
         self.steps = steps
         self.nearest = _SearchResults(batch)
 
@@ -228,7 +275,7 @@ class _Fab:
     def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         """The nearest misclassified image over all target classes, else the clean image."""
         fab = _import_torchattacks().FAB(
-            _TorchModule(self.batch.folded), norm="Linf", steps=self.steps, multi_targeted=True
+            self.module, norm="Linf", steps=self.steps, multi_targeted=True
         )
         nearest = images.clone()
         least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)

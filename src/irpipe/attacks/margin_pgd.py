@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,7 +51,7 @@ def attack(
     labels = batch.labels.repeat(len(eps))
     grad_linf = _gradient_linf(batch).expand(shape[:2])
     counts = sorted(set(steps))
-    with progress(batch.progress_label, len(counts) * restarts) as advance:
+    with progress(batch.progress_label, len(counts) * restarts, unit="starts") as advance:
         for count in counts:
             run = partial(_margin_pgd, batch, count, loss, iterate)
             worst = clean.clone()
@@ -70,6 +70,11 @@ def attack(
                 advance()
             extras = {"last_is_correct": last_is_correct, "grad_linf": grad_linf}
             yield AttackOutput(count, worst.view(shape), extras=extras)
+
+
+def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
+    """How often the network is called for an image, at most; with a gradient counts thrice."""
+    return int(3 * n_eps * options["restarts"] * sum(set(options["steps"])))
 
 
 def _random_start(batch: AttackBatch, clean: Tensor, eps: Tensor) -> Tensor:

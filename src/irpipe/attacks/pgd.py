@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,6 +65,13 @@ def attack(
                 yield AttackOutput(begin + stop, iterates[position])
         point = iterates[position]
         begin = end
+
+
+def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
+    """How often the network is called for an image, at most; with a gradient counts thrice."""
+    counts = set(options["steps"])
+    is_shared = options["step_size_factor"] is None
+    return int(3 * n_eps * (max(counts) if is_shared else sum(counts)))
 
 
 def _shared_trajectories(

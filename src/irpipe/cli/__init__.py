@@ -32,6 +32,7 @@ COMMANDS = {
         "stress",
         "Attack any network with strong attacks; look for masked gradients.",
     ),
+    "rescore": ("rescore", "Score saved adversarial images by one forward pass."),
     "report": ("report", "Make a table or a figure from results and training logs."),
 }
 

@@ -3,17 +3,20 @@
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
 from irpipe.cli._failures import attack_failure, is_ours, machine_failure, print_traceback
 from irpipe.errors import IrpipeError, NotApplicableError
+from irpipe.results.labels import duration
 from irpipe.results.result import Result, read_result, write_result
 from irpipe.results.stress_record import Attempt, read_attempts, write_attempts
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from irpipe.datasets import Images
     from irpipe.networks.load import LoadedNetwork
@@ -38,12 +41,47 @@ class StressAttacks:
         self.failures: list[str] = []
         self._seconds = {attempt.attack: attempt.seconds for attempt in read_attempts(args.output)}
 
+    def print_estimate(self, attacks: Sequence[tuple[str, dict[str, Any]]]) -> None:
+        """Print how long those attacks take at most that are not finished, from timed passes."""
+        from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
+
+        pending = [
+            (name, self._attributes(name, options)["options"])
+            for name, options in attacks
+            if not self._lacks_maps(options) and self._finished(name, options) is None
+        ]
+        if not pending:
+            return
+        n_images = max(options["images"] for _, options in pending)
+        try:
+            per_pass = seconds_per_pass(self.network, self.test, n_images)
+        except Exception as error:  # The attacks will tell of it.
+            print(f"time: no estimate ({type(error).__name__})")
+            return
+        n_classes = len(self.network.network.head)
+        estimates = estimate_seconds([options for _, options in pending], per_pass, n_classes)
+        known = [seconds for seconds in estimates if seconds is not None]
+        names = [name for name, _ in pending]
+        parts = [
+            f"{name} {'not known' if seconds is None else duration(seconds)}"
+            for name, seconds in zip(names, estimates, strict=True)
+        ]
+        print(f"time: at most {duration(sum(known))} ({', '.join(parts)})", flush=True)
+
+    def _lacks_maps(self, options: dict[str, Any]) -> bool:
+        needs_maps = "interpreter" in options or "interpreters" in options
+        return needs_maps and not getattr(self.network.network, "has_maps", True)
+
     def run(self, name: str, options: dict[str, Any]) -> Result | None:
         """Attack, write the result and note how it ended. None means failed or left out."""
         kind = options["kind"]
         try:
             self._require_maps(options)
-            result, seconds = self._finished(name, options) or self._attack(name, options)
+            result = self._finished(name, options)
+            if result:
+                print(f"{self._path(name)}: finished before, not repeated")
+            else:
+                result = self._attack(name, options)
         except NotApplicableError as error:
             print(f"{name}: left out, because {error}")
             self._note(Attempt(name, kind, "left out", reason=str(error)))
@@ -54,13 +92,12 @@ class StressAttacks:
             self._note(Attempt(name, kind, "failed", reason=reason))
             return None
         self.results[name] = result
-        self._note(Attempt(name, kind, "finished", seconds))
+        self._note(Attempt(name, kind, "finished", self._seconds.get(name)))
         return result
 
     def _require_maps(self, options: dict[str, Any]) -> None:
         """Raise NotApplicableError if an attack needs maps and the network has none."""
-        needs_maps = "interpreter" in options or "interpreters" in options
-        if needs_maps and not getattr(self.network.network, "has_maps", True):
+        if self._lacks_maps(options):
             reason = getattr(self.network.network, "why_no_maps", "")
             raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
 
@@ -85,40 +122,56 @@ class StressAttacks:
         path: Path = self.args.output / f"{name}.h5"
         return path
 
-    def _finished(self, name: str, options: dict[str, Any]) -> tuple[Result, float | None] | None:
-        """The result of an earlier call, and its seconds, if all that decides it is the same."""
+    def _attributes(self, name: str, options: dict[str, Any]) -> dict[str, Any]:
+        """The attributes that the attack's result has."""
         from irpipe.evaluation import result_attributes
 
+        current = self._code_hash(options)
+        return result_attributes(self.network, name, options, self.test, self.device, current)
+
+    def _finished(self, name: str, options: dict[str, Any]) -> Result | None:
+        """The result of an earlier call, if all that decides it is the same."""
         path = self._path(name)
-        if not path.is_file():
+        lacks_images = self._saves_images(options) and not self._images_path(name).is_file()
+        if not path.is_file() or lacks_images:
             return None
         try:
             result = read_result(path)
         except IrpipeError:
             return None
-        current = self._code_hash(options)
-        attrs = result_attributes(self.network, name, options, self.test, self.device, current)
-        if result.attrs != json.loads(json.dumps(attrs)):
-            return None
-        print(f"{path}: finished before, not repeated")
-        return result, self._seconds.get(name)
+        attrs = json.loads(json.dumps(self._attributes(name, options)))
+        return result if result.attrs == attrs else None
 
-    def _attack(self, name: str, options: dict[str, Any]) -> tuple[Result, float]:
+    def _attack(self, name: str, options: dict[str, Any]) -> Result:
         """Attack, note the seconds, write the result and read it back."""
         from irpipe.evaluation import evaluate_network
+        from irpipe.evaluation.saved_images import save_images
 
+        current = self._code_hash(options)
+        batches: list[Tensor] = []
+        on_images = batches.append if self._saves_images(options) else None
         start = time.monotonic()
         result = evaluate_network(
-            self.network, name, options, self.test, self.device, self._code_hash(options)
+            self.network, name, options, self.test, self.device, current, on_images
         )
         seconds = time.monotonic() - start
-        # The seconds come first: a result without them would count as finished.
+        if batches:
+            save_images(self._images_path(name), batches, result, self.network.network, self.test)
+        # The result comes last: with it, the attack counts as finished.
         self._seconds[name] = seconds
         attempt = Attempt(name, options["kind"], "finished", seconds)
         write_attempts(self.args.output, [*self.attempts, attempt])
         write_result(self._path(name), result)
         print(self._path(name))
-        return read_result(self._path(name)), seconds
+        return read_result(self._path(name))
+
+    def _saves_images(self, options: dict[str, Any]) -> bool:
+        """Whether the images are saved: those of an attack that bounds them by eps."""
+        return self.args.save_images and "eps" in options
+
+    def _images_path(self, name: str) -> Path:
+        path: Path = self.args.output / "images" / f"{name}.npz"
+        return path
 
     def _code_hash(self, options: dict[str, Any]) -> str:
         return code_hash.of_evaluation(self.network.metadata["data"]["kind"], options["kind"])

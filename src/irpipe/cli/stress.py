@@ -37,6 +37,25 @@ N_MAP_IMAGES = 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     _arguments.add_config(parser)
+    add_network(parser)
+    text = (
+        "attacks (default: %(default)s), from config/stress.yaml unless --config; "
+        "or NAME={kind: ..., ...}"
+    )
+    parser.add_argument("--attacks", nargs="+", default=DEFAULT_ATTACKS, metavar="NAME", help=text)
+    text = "eps of the attacks (default: those of the data set); 0 is added, for the clean accuracy"
+    parser.add_argument("--eps", nargs="+", metavar="EPS", help=text)
+    text = "number of test images (default: that of each attack)"
+    parser.add_argument("--images", type=int, metavar="N", help=text)
+    text = "save the adversarial images, too, as FOLDER/images/ATTACK.npz (irpipe rescore)"
+    parser.add_argument("--save-images", action="store_true", help=text)
+    _arguments.add_data(parser)
+    _arguments.add_device(parser)
+    _arguments.add_output(parser, "FOLDER", "folder of the page and the results, one per attack")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that `load_network` reads."""
     text = (
         "NET.safetensors of irpipe, NET.pt2 of torch.export, or module:function; "
         "the last two can run any code"
@@ -44,18 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
     text = f"data set of its images; {_arguments.ENTRY}"
     parser.add_argument("--dataset", metavar="NAME", help=text)
-    text = (
-        "attacks (default: %(default)s), from config/stress.yaml unless --config; "
-        "or NAME={kind: ..., ...}"
-    )
-    parser.add_argument("--attacks", nargs="+", default=DEFAULT_ATTACKS, metavar="NAME", help=text)
-    text = "number of test images (default: that of each attack)"
-    parser.add_argument("--images", type=int, metavar="N", help=text)
     text = "name of the network in reports (default: that of its file or function)"
     parser.add_argument("--name", help=text)
-    _arguments.add_data(parser)
-    _arguments.add_device(parser)
-    _arguments.add_output(parser, "FOLDER", "folder of the results, one file per attack")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -73,21 +82,23 @@ def run(args: argparse.Namespace) -> None:
         require_packages(options["kind"])
         ensure_writable(args.output / f"{name}.h5")
     device = select_device(args.device)
-    network = _load_network(args, device)
+    network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
     for note in network.metadata.get("notes", ()):
         print(f"{args.checkpoint}: {note}")
     stress = StressAttacks(args, network, test, device)
+    stress.print_estimate(attacks)
     for name, options in attacks:
         result = stress.run(name, options)
         if result:
             print(_accuracy_and_tau(result))
             print_left_out(result)
     results = list(stress.results.values())
-    maps = stress.run(MAPS, _maps_options(network, len(test), args.images))
+    maps = stress.run(MAPS, _maps_options(results, network, len(test), args.images))
     label = str(network.metadata["method"])
     page, *_ = write_page(
-        args.output, StressRun(label, args.checkpoint, results, maps, stress.attempts)
+        args.output,
+        StressRun(label, args.checkpoint, results, maps, stress.attempts, args.save_images),
     )
     _print_signs(results)
     print(page)
@@ -106,12 +117,16 @@ def _print_signs(results: list[Result]) -> None:
 
 
 def _maps_options(
-    network: "LoadedNetwork", n_test_images: int, n_images: int | None
+    results: list[Result], network: "LoadedNetwork", n_test_images: int, n_images: int | None
 ) -> dict[str, Any]:
-    """The options of the attack whose maps the page shows: PGD at the data set's eps."""
+    """The options of the attack whose maps the page shows: PGD at the eps of the verdict."""
     from irpipe.datasets import get_dataset
+    from irpipe.reports.stress_page.numbers import is_bounded, verdict_eps
 
+    bounded = [result for result in results if is_bounded(result)]
     eps = get_dataset(network.metadata["data"]["kind"]).TRAIN_EPS
+    if bounded:
+        eps = verdict_eps(bounded)
     count = min(n_images or N_MAP_IMAGES, N_MAP_IMAGES, n_test_images)
     entry = {
         "kind": "pgd_maps",
@@ -124,8 +139,16 @@ def _maps_options(
     return config.resolve_named("attacks", entry, MAPS)
 
 
+def _number_or_text(text: str) -> float | str:
+    """A number; other texts, such as "8/255", are left to the option's type."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
 def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
-    """Name and resolved options of each attack; --images replaces their number of images."""
+    """Name and resolved options of each attack, changed by --images and --eps."""
     path = args.config or config.CONFIG_FOLDER / "stress.yaml"
     attacks = [_arguments.read_entry("attacks", argument, path) for argument in args.attacks]
     names = [name for name, _ in attacks]
@@ -137,16 +160,22 @@ def _attacks(args: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
                 f"--attacks: two attacks are called {name}, and the second result would replace "
                 "the first; give each a name of its own"
             )
-    if args.images is None:
-        return attacks
-    changed = []
-    for name, options in attacks:
+    return [(name, _with_arguments(args, name, options)) for name, options in attacks]
+
+
+def _with_arguments(args: argparse.Namespace, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of an attack, with what --images and --eps say in their place."""
+    if args.images is not None:
         entry = options | {"images": args.images}
-        changed.append((name, config.resolve_named("attacks", entry, f"--images, {name}")))
-    return changed
+        options = config.resolve_named("attacks", entry, f"--images, {name}")
+    if args.eps and "eps" in options:
+        values = [_number_or_text(text) for text in args.eps]
+        entry = options | {"eps": [0, *(value for value in values if value != 0)]}
+        options = config.resolve_named("attacks", entry, f"--eps, {name}")
+    return options
 
 
-def _load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
+def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
     """Load a checkpoint of irpipe, a torch.export file, or what `module:function` returns."""
     from irpipe.datasets import get_dataset
     from irpipe.networks import external

@@ -47,12 +47,14 @@ def evaluate_network(
     test: Images,
     device: torch.device,
     code_hash: str,
+    on_images: Callable[[Tensor], None] | None = None,
 ) -> Result:
     """Attack a network with the attack called `name`.
 
     `options` is the attack's resolved entry, `test` the test set. The arrays of the result have
     the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever `AXIS` of the
-    kind names). Raises IrpipeError for bad input.
+    kind names). `on_images` gets the adversarial images `[E, n, C, H, W]` of each batch at the
+    last position on S. Raises IrpipeError for bad input.
     """
     attrs = result_attributes(network, name, options, test, device, code_hash)
     options = attrs["options"]
@@ -60,7 +62,7 @@ def evaluate_network(
     sample, rng = draw_sample(test, options, device)
     label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
-        arrays = _attack_sample(network, kind, options, sample, rng, label)
+        arrays = _attack_sample(network, kind, options, sample, rng, label, on_images)
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.
         remedy = "; train it again" if attrs["run"].startswith("seed") else ""
@@ -117,11 +119,14 @@ def _attack_sample(
     sample: Sample,
     rng: np.random.RandomState,
     label: str,
+    on_images: Callable[[Tensor], None] | None,
 ) -> dict[str, np.ndarray]:
     """All arrays of a result. Attacks `batch_size` images at a time and joins their arrays."""
     batches = []
-    for offset in range(0, len(sample.indices), options["batch_size"]):
-        part = slice(offset, offset + options["batch_size"])
+    n_images = len(sample.indices)
+    for offset in range(0, n_images, options["batch_size"]):
+        end = min(offset + options["batch_size"], n_images)
+        part = slice(offset, end)
         batch = AttackBatch(
             network=network.network,
             folded=network.folded,
@@ -129,10 +134,10 @@ def _attack_sample(
             labels=sample.labels[part],
             indices=sample.indices[part],
             rng=rng,
-            progress_label=f"{label}, from image {offset}",
+            progress_label=f"{label}, images {offset + 1} to {end} of {n_images}",
             offset=offset,
         )
-        batches.append(_attack_batch(batch, kind, options))
+        batches.append(_attack_batch(batch, kind, options, on_images))
     axis = _axis(kind)
     names = [array for array in batches[0] if array != axis]
     arrays = {array: np.concatenate([batch[array] for batch in batches]) for array in names}
@@ -151,7 +156,12 @@ def _default_eps(kind: Any, dataset: Any, options: dict[str, Any]) -> list[float
     return list(dataset.EVAL_EPS)
 
 
-def _attack_batch(batch: AttackBatch, kind: Any, options: dict[str, Any]) -> dict[str, np.ndarray]:
+def _attack_batch(
+    batch: AttackBatch,
+    kind: Any,
+    options: dict[str, Any],
+    on_images: Callable[[Tensor], None] | None = None,
+) -> dict[str, np.ndarray]:
     """Arrays `[N, E, S]` of one batch and, under the name of the last axis, its values `[S]`.
 
     At eps = 0 the image stays clean (C.4).
@@ -185,6 +195,8 @@ def _attack_batch(batch: AttackBatch, kind: Any, options: dict[str, Any]) -> dic
         for name, array in arrays.items():
             parts.setdefault(name, []).append(array.transpose(0, 1))
         axis_values.append(output.axis_value)
+    if on_images:
+        on_images(adversarial)
     stacked = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
     return stacked | {_axis(kind): np.array(axis_values)}
 

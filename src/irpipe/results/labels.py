@@ -45,6 +45,19 @@ def eps_label(eps: float) -> str:
     return f"{eps:.4g}"
 
 
+def duration(seconds: float) -> str:
+    """A duration, such as "0.8 s", "42 s", "5:59 min" or "2:05 h"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes}:{whole % 60:02} min"
+    return f"{minutes // 60}:{minutes % 60:02} h"
+
+
 def measure_labels(result: Result) -> list[str]:
     """Discrepancy measures of a result, such as "l1 two", in the order of its array `measure`."""
     options = result.attrs["options"]

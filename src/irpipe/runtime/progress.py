@@ -17,23 +17,23 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(label: str, total: int, done: int = 0) -> Iterator[Advance]:
-    """Show under `label`, on standard error, how many of `total` steps are done.
+def progress(label: str, total: int, done: int = 0, unit: str = "steps") -> Iterator[Advance]:
+    """Show under `label`, on standard error, how many of `total` steps are done, and what is left.
 
-    Yields the function that counts further steps. `done` steps were done before. An empty label
-    shows nothing.
+    Yields the function that counts further steps. `done` steps were done before. `unit` says what
+    is counted. An empty label shows nothing.
     """
     if not label:
         yield lambda steps=1, note="": None
     elif sys.stderr.isatty():
-        with _progress_bar(label, total, done) as advance:
+        with _progress_bar(label, total, done, unit) as advance:
             yield advance
     else:
-        yield _log_lines(label, total, done)
+        yield _log_lines(label, total, done, unit)
 
 
 @contextmanager
-def _progress_bar(label: str, total: int, done: int) -> Iterator[Advance]:
+def _progress_bar(label: str, total: int, done: int, unit: str) -> Iterator[Advance]:
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -47,6 +47,7 @@ def _progress_bar(label: str, total: int, done: int) -> Iterator[Advance]:
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn(unit),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     ]
@@ -61,7 +62,7 @@ def _progress_bar(label: str, total: int, done: int) -> Iterator[Advance]:
         yield advance
 
 
-def _log_lines(label: str, total: int, done_before: int) -> Advance:
+def _log_lines(label: str, total: int, done_before: int, unit: str) -> Advance:
     done = done_before
     last_note = ""
     start = time.monotonic()
@@ -77,7 +78,7 @@ def _log_lines(label: str, total: int, done_before: int) -> Advance:
             return
         last_print = now
         seconds_left = (now - start) * (total - done) / max(done - done_before, 1)
-        line = f"{label}: {done}/{total}, {seconds_left:.0f} s left {last_note}"
+        line = f"{label}: {done}/{total} {unit}, {seconds_left:.0f} s left {last_note}"
         print(line.rstrip(), file=sys.stderr, flush=True)
 
     return advance

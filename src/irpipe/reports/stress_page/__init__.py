@@ -30,7 +30,7 @@ class StressRun:
 
     `results` are in the order of the attacks, as read from their files. `maps` is the result of
     `pgd_maps`; None means that the network has no maps. `source` is the argument that named the
-    network.
+    network. `has_images` says that the adversarial images are saved next to the page.
     """
 
     name: str
@@ -38,6 +38,7 @@ class StressRun:
     results: Sequence[Result]
     maps: Result | None
     attempts: Sequence[Attempt]
+    has_images: bool = False
 
 
 def write_page(folder: Path, run: StressRun) -> list[Path]:

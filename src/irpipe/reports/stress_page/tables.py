@@ -13,7 +13,7 @@ from irpipe.reports.stress_page.numbers import (
     tau_at,
 )
 from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for, tau_text
-from irpipe.results.labels import eps_label
+from irpipe.results.labels import duration, eps_label
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
@@ -51,7 +51,8 @@ def attacks_table(
         result = by_attack.get(attempt.attack)
         if result is None:
             text = attempt.state + (f": {attempt.reason}" if attempt.reason else "")
-            rows.append([attempt.attack, WHAT.get(attempt.kind, attempt.kind), text, "", "", ""])
+            what = WHAT.get(attempt.kind, attempt.kind)
+            rows.append([attempt.attack, what, text, "", "", _time(attempt)])
             continue
         measured = accuracy_at(result, eps) if eps is not None and is_bounded(result) else None
         rows.append(
@@ -61,11 +62,15 @@ def attacks_table(
                 percentage(measured) if measured else "–",
                 str(len(result.arrays["indices"])),
                 str(most_steps(result)) if "steps" in result.arrays else "–",
-                "–" if attempt.seconds is None else seconds_text(attempt.seconds),
+                _time(attempt),
             ]
         )
     caption = "Accuracy with its 95% Wilson interval. Time: wall time on the device named below."
     return PageTable("attacks", "What each attack left", header, rows, caption)
+
+
+def _time(attempt: Attempt) -> str:
+    return "" if attempt.seconds is None else duration(attempt.seconds)
 
 
 def _what(result: Result) -> str:
@@ -77,18 +82,6 @@ def _what(result: Result) -> str:
         left_out = result.attrs.get("left_out")
         return f"AutoAttack: {members}" + (f" (without {', '.join(left_out)})" if left_out else "")
     return WHAT.get(result.attrs["kind"], str(result.attrs["kind"]))
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration, such as "0.8 s", "42 s", "5:59 min" or "2:05 h"."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}:{rest:02} min"
-    return f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def eps_table(results: Sequence[Result]) -> PageTable:

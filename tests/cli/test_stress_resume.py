@@ -1,0 +1,131 @@
+"""`irpipe stress` after Ctrl-C or SIGKILL: the same page, and no finished attack twice."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import run, write_fitted_network
+
+from irpipe import evaluation
+from irpipe.results.result import Result, read_result
+
+OPTIONS = "steps: [1, 3], images: 20, eps: [0, 0.2]"
+NAMES = ["a", "b", "c"]
+ATTACKS = [
+    f"{name}={{kind: pgd, {OPTIONS}, step_size: 0.0{i + 1}}}" for i, name in enumerate(NAMES)
+]
+# A process that kills itself when a function of irpipe is called for the n-th time.
+KILL = """
+import importlib, os, signal, sys
+from irpipe import cli
+module, function, n, *arguments = sys.argv[1:]
+module = importlib.import_module(module)
+original = getattr(module, function)
+calls = []
+def killing(*args):
+    value = original(*args)
+    calls.append(1)
+    if len(calls) == int(n):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+setattr(module, function, killing)
+cli.main(arguments)
+"""
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the attacks that are carried out in this process."""
+    names: list[str] = []
+    original = evaluation.evaluate_network
+
+    def counted(network: Any, name: str, *args: Any, **keywords: Any) -> Result:
+        names.append(name)
+        return original(network, name, *args, **keywords)
+
+    monkeypatch.setattr(evaluation, "evaluate_network", counted)
+    return names
+
+
+def arguments(folder: Path, output: str) -> list[str]:
+    network = ["--checkpoint", str(folder / "net.safetensors"), "--device", "cpu"]
+    return ["stress", *network, "--output", str(folder / output), "--attacks", *ATTACKS]
+
+
+def page_without_times(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    page, n_times = re.subn(r'(data-heading="time">)[\d.]+ s', r"\1", text)
+    assert n_times == 4
+    return page
+
+
+def test_a_killed_stress_test_goes_on(tmp_path: Path, calls: list[str]) -> None:
+    """SIGKILL after the first attack, then within the third one: each runs to its end once."""
+    write_fitted_network(tmp_path / "net.safetensors")
+    assert run(*arguments(tmp_path, "whole")) == 0
+    assert calls == [*NAMES, "maps"]
+    calls.clear()
+    kills = [
+        ("irpipe.cli._stress_attacks", "write_result", 1, ["a"]),
+        ("irpipe.evaluation", "score_images", 3, ["a", "b"]),  # b has two outputs
+    ]
+    times: dict[str, int] = {}
+    for module, function, n, finished in kills:
+        command = [sys.executable, "-c", KILL, module, function, str(n)]
+        process = subprocess.run(
+            [*command, *arguments(tmp_path, "killed")], check=False, capture_output=True
+        )
+        assert process.returncode == -signal.SIGKILL
+        paths = sorted((tmp_path / "killed").glob("*.h5"))
+        assert [path.stem for path in paths] == finished
+        for path in paths:
+            assert times.setdefault(path.name, path.stat().st_mtime_ns) == path.stat().st_mtime_ns
+    assert run(*arguments(tmp_path, "killed")) == 0
+    assert calls == ["c", "maps"]
+    pages = [page_without_times(tmp_path / name / "report.html") for name in ("whole", "killed")]
+    assert pages[0] == pages[1]
+
+
+def test_ctrl_c_keeps_what_is_finished(
+    tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fitted_network(tmp_path / "net.safetensors")
+    counted = evaluation.evaluate_network
+
+    def interrupted(network: Any, name: str, *args: Any) -> Result:
+        if name == "b":
+            raise KeyboardInterrupt
+        return counted(network, name, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "evaluate_network", interrupted)
+        assert run(*arguments(tmp_path, "o")) == 130
+    assert not (tmp_path / "o" / "report.html").exists()
+    assert run(*arguments(tmp_path, "o")) == 0
+    assert calls == ["a", "b", "c", "maps"]
+
+
+def test_whatever_decides_a_result_makes_its_attack_run_again(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    """Another network, other options, a damaged file; and nothing else."""
+    write_fitted_network(tmp_path / "net.safetensors")
+    command = arguments(tmp_path, "o")
+    assert run(*command) == 0
+    calls.clear()
+    assert run(*command) == 0
+    assert calls == []
+    path = tmp_path / "o" / "b.h5"
+    path.write_bytes(path.read_bytes()[:-1])
+    command[-1] = command[-1].replace("0.03", "0.04")
+    assert run(*command) == 0
+    assert calls == ["b", "c"]
+    assert read_result(tmp_path / "o" / "c.h5").attrs["options"]["step_size"] == 0.04
+    calls.clear()
+    write_fitted_network(tmp_path / "net.safetensors", seed=2)
+    assert run(*command) == 0
+    assert calls == ["a", "b", "c", "maps"]
