@@ -43,6 +43,21 @@ def test_a_clear_difference_is_marked(tmp_path: Path) -> None:
     assert (tmp_path / "t.md").read_text(encoding="utf-8").count(r"+0.900\*") == 1
 
 
+def test_any_pair_of_methods_can_be_compared(tmp_path: Path) -> None:
+    results = [
+        make_result("pgd", {(0.3, 200): range(n)}, [200], method=method)
+        for method, n in (("mine", 150), ("trades", 100), ("int", 50))
+    ]
+    pairs = [["mine", "trades"], ["trades", "mine"], ["mine", "absent"]]
+    paired_tests.report(results, tmp_path / "t", title="T", pairs=pairs)
+    rows = [row for row in read_rows(tmp_path / "t.csv") if row["eps"] == "0.3"]
+    assert [(row["first"], row["second"]) for row in rows] == [
+        ("mine", "trades"),
+        ("trades", "mine"),
+    ]
+    assert [float(row["difference"]) for row in rows] == [0.25, -0.25]
+
+
 def test_comparison_refuses_other_images_and_missing_cells(tmp_path: Path) -> None:
     int_result = make_result("pgd", {}, [200])
     adv_result = make_result("pgd", {}, [200], method="adv")

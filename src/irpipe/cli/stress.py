@@ -9,7 +9,8 @@ from irpipe import config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
 from irpipe.cli._failures import require_packages
-from irpipe.cli._stress_attacks import StressAttacks
+from irpipe.cli._stress_against import open_others
+from irpipe.cli._stress_attacks import MAPS, StressAttacks
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.results.result import Result
@@ -30,7 +31,6 @@ DEFAULT_ATTACKS = [
     "aai_targeted",
 ]
 
-MAPS = "maps"  # name of the attack whose maps the page shows
 N_MAP_IMAGES = 20
 
 
@@ -47,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eps", nargs="+", metavar="EPS", help=text)
     text = "number of test images (default: that of each attack)"
     parser.add_argument("--images", type=int, metavar="N", help=text)
+    text = "compare with this network, or with the results in this folder; may be repeated"
+    parser.add_argument("--against", action="append", default=[], metavar="OTHER", help=text)
     text = "save the adversarial images, too, as FOLDER/images/ATTACK.npz (irpipe rescore)"
     parser.add_argument("--save-images", action="store_true", help=text)
     _arguments.add_data(parser)
@@ -75,6 +77,7 @@ def run(args: argparse.Namespace) -> None:
     """
     from irpipe.datasets import data_root, load
     from irpipe.reports.stress_page import StressRun, write_page
+    from irpipe.reports.stress_page.against import OtherNetwork
     from irpipe.runtime.device import select_device
 
     attacks = _attacks(args)
@@ -86,8 +89,10 @@ def run(args: argparse.Namespace) -> None:
     test = load(network.metadata["data"], data_root(args.data), "test")
     for note in network.metadata.get("notes", ()):
         print(f"{args.checkpoint}: {note}")
+    others = open_others(args, network, test, device, load_network)
     stress = StressAttacks(args, network, test, device)
-    stress.print_estimate(attacks)
+    for each in (stress, *(other.stress for other in others if other.stress)):
+        each.print_estimate(attacks)
     for name, options in attacks:
         result = stress.run(name, options)
         if result:
@@ -95,16 +100,22 @@ def run(args: argparse.Namespace) -> None:
             print_left_out(result)
     results = list(stress.results.values())
     maps = stress.run(MAPS, _maps_options(results, network, len(test), args.images))
-    label = str(network.metadata["method"])
-    page, *_ = write_page(
-        args.output,
-        StressRun(label, args.checkpoint, results, maps, stress.attempts, args.save_images),
+    failures = [*stress.failures, *(text for other in others for text in other.run(attacks))]
+    run_of_page = StressRun(
+        name=str(network.metadata["method"]),
+        source=args.checkpoint,
+        results=results,
+        maps=maps,
+        attempts=stress.attempts,
+        has_images=args.save_images,
+        others=[OtherNetwork(other.name, other.source, other.results) for other in others],
     )
+    page, *_ = write_page(args.output, run_of_page)
     _print_signs(results)
     print(page)
-    if stress.failures:
+    if failures:
         hint = "" if args.debug else " (--debug prints the traceback)"
-        raise IrpipeError("; ".join(stress.failures) + hint)
+        raise IrpipeError("; ".join(failures) + hint)
 
 
 def _print_signs(results: list[Result]) -> None:

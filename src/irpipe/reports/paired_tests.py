@@ -2,6 +2,7 @@
 chance. All tests are on the same images.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import pandas as pd
 
 from irpipe.analysis.paired import Difference, compare_results, require_correct, require_same_images
 from irpipe.errors import IrpipeError
-from irpipe.option_types import Count
+from irpipe.option_types import Count, MethodPairs
 from irpipe.published import METHODS, published_table
 from irpipe.reports._cells import Record
 from irpipe.reports._render import CellText, SubTable, TablePage, write
@@ -20,8 +21,6 @@ from irpipe.results.result import Result
 from irpipe.results.select import ACCURACY_ARRAYS, select_attack
 from irpipe.statistics import holm, two_way_bootstrap
 
-# The methods that the paper compares by Tables 3 and 4.
-COMPARED_METHODS = (("int", "adv"), ("int", "ig_norm"), ("int", "int_one_class"))
 LEGEND = (
     "Each cell shows the accuracy of the first method minus that of the second on the same "
     "attacked images, with its 95% Wald interval. After the slash it counts the images that only "
@@ -70,7 +69,14 @@ class SeedsMean(NamedTuple):
 
 
 def report(
-    results: list[Result], output: Path, *, title: str, attack: str = "pgd", steps: Count = 200
+    results: list[Result],
+    output: Path,
+    *,
+    title: str,
+    attack: str = "pgd",
+    steps: Count = 200,
+    # First and second method of each comparison; the paper compares these by Tables 3 and 4.
+    pairs: MethodPairs = [["int", "adv"], ["int", "ig_norm"], ["int", "int_one_class"]],  # noqa: B006
 ) -> list[Path]:
     """Write one table per data set and model; return the paths of its files.
 
@@ -82,12 +88,12 @@ def report(
     """
     comparisons = [
         (first, second, eps, compare_results(first, second, eps, steps, output.name))
-        for first, second in _compared_results(results, attack, output.name)
+        for first, second in _compared_results(results, attack, pairs, output.name)
         for eps in _eps_values(first)
     ]
     if not comparisons:
-        pairs = " or ".join(" and ".join(methods) for methods in COMPARED_METHODS)
-        raise IrpipeError(f"{output.name}: no network has both methods of {pairs}")
+        names = " or ".join(" and ".join(methods) for methods in pairs)
+        raise IrpipeError(f"{output.name}: no network has both methods of {names}")
     p_holm = holm([difference.p for *_, difference in comparisons])
     tests = [PairedTest(*comparison, p) for comparison, p in zip(comparisons, p_holm, strict=True)]
     means = _means_over_seeds(tests, steps, output.name)
@@ -102,21 +108,21 @@ def report(
 
 
 def _compared_results(
-    results: list[Result], attack: str, report: str
+    results: list[Result], attack: str, pairs: Sequence[Sequence[str]], report: str
 ) -> list[tuple[Result, Result]]:
-    """The results of COMPARED_METHODS for each data set, model and run that has both."""
-    pairs = []
+    """The results of the `pairs` of methods for each data set, model and run that has both."""
+    compared = []
     arrays = (*ACCURACY_ARRAYS, "indices")
     for group in select_attack(results, attack, report, arrays).values():
         by_network = {(result.attrs["method"], result.attrs["run"]): result for result in group}
         runs = dict.fromkeys(run for _, run in by_network)
-        for run, (first_method, second_method) in product(runs, COMPARED_METHODS):
+        for run, (first_method, second_method) in product(runs, pairs):
             first = by_network.get((first_method, run))
             second = by_network.get((second_method, run))
             if first and second:
                 require_same_images(first, second, report)
-                pairs.append((first, second))
-    return pairs
+                compared.append((first, second))
+    return compared
 
 
 def _eps_values(result: Result) -> list[float]:

@@ -11,6 +11,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from irpipe.files import atomic_write
 from irpipe.reports.stress_page import tables
+from irpipe.reports.stress_page.against import (
+    OtherNetwork,
+    PairedTest,
+    difference_sentence,
+    paired_tests,
+)
 from irpipe.reports.stress_page.figures import make_plots
 from irpipe.reports.stress_page.maps import map_examples
 from irpipe.reports.stress_page.numbers import StressNumbers, is_bounded, stress_numbers
@@ -31,6 +37,7 @@ class StressRun:
     `results` are in the order of the attacks, as read from their files. `maps` is the result of
     `pgd_maps`; None means that the network has no maps. `source` is the argument that named the
     network. `has_images` says that the adversarial images are saved next to the page.
+    `others` are networks to compare it with.
     """
 
     name: str
@@ -39,17 +46,20 @@ class StressRun:
     maps: Result | None
     attempts: Sequence[Attempt]
     has_images: bool = False
+    others: Sequence[OtherNetwork] = ()
 
 
 def write_page(folder: Path, run: StressRun) -> list[Path]:
     """Write report.html, summary.json, results.csv and results.parquet; return their paths."""
     numbers = stress_numbers(run.results)
+    tests = paired_tests(numbers, run.others) if numbers else []
     contents = {
-        PAGE_NAME: _render(run, numbers).encode(),
-        "summary.json": summary_json(run.name, run.results, numbers, run.attempts).encode(),
+        PAGE_NAME: _render(run, numbers, tests).encode(),
+        "summary.json": summary_json(run.name, run.results, numbers, run.attempts, tests).encode(),
     }
     if run.results:
-        frame = to_frame(run.results)
+        others = [result for other in run.others for result in other.results]
+        frame = to_frame([*run.results, *others])
         contents["results.csv"] = frame.to_csv(index=False, lineterminator="\n").encode()
         contents["results.parquet"] = frame.to_parquet(index=False)
     for name, content in contents.items():
@@ -67,18 +77,29 @@ def _unbroken(value: object) -> object:
     )
 
 
-def _render(run: StressRun, numbers: StressNumbers | None) -> str:
+def _further_sentences(run: StressRun, tests: Sequence[PairedTest]) -> list[str]:
+    """What the verdict says of other networks, and of what is odd about this one."""
+    sentences = [difference_sentence(run.name, tests, other.name) for other in run.others]
+    if run.results:
+        notes = run.results[0].attrs["checkpoint_metadata"].get("notes", ())
+        sentences += [f"Of the network: {note}." for note in notes]
+    return sentences
+
+
+def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[PairedTest]) -> str:
     bounded = [result for result in run.results if is_bounded(result)]
     eps = numbers.eps if numbers else None
     page_tables = {"attacks": tables.attacks_table(run.results, run.attempts, eps)}
     plots = []
     if numbers:
-        plots = make_plots(bounded, numbers.eps, numbers.chance)
+        plots = make_plots(bounded, numbers.eps, numbers.chance, run.others)
         page_tables["accuracies"] = tables.eps_table(bounded)
         page_tables["signs"] = tables.signs_table(numbers)
         tau = tables.tau_table(bounded, numbers.eps)
         if tau:
             page_tables["tau"] = tau
+    if numbers and tests:
+        page_tables["paired"] = tables.paired_table(tests, numbers.eps)
     sources = [*run.results, *([run.maps] if run.maps else [])]
     if sources:
         page_tables["network"] = tables.network_table(sources[0], run.source)
@@ -95,7 +116,7 @@ def _render(run: StressRun, numbers: StressNumbers | None) -> str:
     return environment.get_template("report.html.jinja").render(
         run=run,
         dataset=sources[0].attrs["dataset"] if sources else "",
-        verdict=make_verdict(run.name, numbers, run.attempts),
+        verdict=make_verdict(run.name, numbers, run.attempts, _further_sentences(run, tests)),
         tiles=make_tiles(numbers) if numbers else [],
         masking=masking_sentence(numbers) if numbers else "",
         plots=plots,

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 
 from irpipe.analysis.claims import is_papers_attack
 from irpipe.published import METHODS, MODELS, PGD_TABLES, published_table
-from irpipe.reports._plotting import figure_svg, plot_style
-from irpipe.reports.stress_page.numbers import accuracies, tau_at
+from irpipe.reports._plotting import LINE_STYLES, figure_svg, plot_style
+from irpipe.reports.stress_page.against import OtherNetwork
+from irpipe.reports.stress_page.numbers import accuracies, is_bounded, tau_at
 from irpipe.results.labels import EPS_TOLERANCE, eps_label
 from irpipe.results.result import Result
 
@@ -25,6 +26,7 @@ CSS_VARIABLES = {INK: "--ink", GRID: "--grid"} | {
     colour: f"--series-{i}" for i, colour in enumerate(SERIES)
 }
 SIZE = (5.2, 4.1)  # inches; on a phone the letters are then as large as the page's
+Point = tuple[float, float, float, float]  # eps, value, and its interval
 PAPER_STEPS = 200  # of the paper's PGD
 EPS_AXIS = "ε (\N{SCRIPT SMALL L}∞ bound, pixels in [0, 1])"
 
@@ -40,26 +42,38 @@ class PagePlot(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Points `(eps, value, low, high)` by rising eps, under a label."""
+    """Points `(eps, value, low, high)` by rising eps, and how they are drawn.
+
+    A published curve is thin, its markers are hollow, and it has no band.
+    """
 
     label: str
-    points: Sequence[tuple[float, float, float, float]]
+    points: Sequence[Point]
+    colour: str = INK
+    marker: str = "o"
+    line_style: str = "-"
+    is_published: bool = False
 
 
-def make_plots(results: Sequence[Result], eps: float, chance: float) -> list[PagePlot]:
-    """The plots that the results of one network give; `eps` is marked in each."""
+def make_plots(
+    results: Sequence[Result], eps: float, chance: float, others: Sequence[OtherNetwork] = ()
+) -> list[PagePlot]:
+    """The plots that the results of one network give; `eps` is marked in each.
+
+    Each attack of `others` stands next to the same attack on this network, in its colour.
+    """
     on_maps = [result for result in results if "kendall_tau" in result.arrays]
-    others = [result for result in results if "kendall_tau" not in result.arrays]
+    on_prediction = [result for result in results if "kendall_tau" not in result.arrays]
     plots = []
     for name, group, title in (
-        ("accuracy", others, "Accuracy under each attack"),
+        ("accuracy", on_prediction, "Accuracy under each attack"),
         ("accuracy_maps", on_maps, "Accuracy under attacks on maps"),
     ):
         if group:
             caption = "Bands: 95% Wilson intervals. Dashed: guessing. Dotted: the verdict's ε."
-            curves = [_accuracy_curve(result) for result in group]
+            curves = _curves(group, others, _accuracy_points)
             plots.append(_plot(name, title, caption, group, _draw_curves(curves, eps, chance)))
-    reference = _reference_plot(results, eps, chance)
+    reference = _reference_plot(results, eps, chance, others)
     if reference:
         plots.insert(1, reference)
     if on_maps:
@@ -67,25 +81,45 @@ def make_plots(results: Sequence[Result], eps: float, chance: float) -> list[Pag
             "Mean over all images; lost images, whose prediction the attack changed or whose map "
             "is constant, are counted as 0. Bands: 95% bootstrap intervals."
         )
-        draw = _draw_curves([_tau_curve(result) for result in on_maps], eps, None, "Kendall's tau")
+        draw = _draw_curves(_curves(on_maps, others, _tau_points), eps, None, "Kendall's tau")
         plots.append(_plot("tau", "What is left of the maps", caption, on_maps, draw))
     return plots
 
 
-def _accuracy_curve(result: Result) -> Curve:
-    points = [
+def _curves(
+    group: Sequence[Result],
+    others: Sequence[OtherNetwork],
+    points_of: Callable[[Result], list[Point]],
+) -> list[Curve]:
+    """One curve per attack, and one for the same attack on each other network."""
+    curves = []
+    for i, result in enumerate(group):
+        attack = str(result.attrs["attack"])
+        colour, marker = SERIES[i % len(SERIES)], MARKERS[i % len(MARKERS)]
+        curves.append(Curve(attack, points_of(result), colour, marker))
+        for k, other in enumerate(others):
+            line_style = LINE_STYLES[1 + k % (len(LINE_STYLES) - 1)]
+            curves += [
+                Curve(f"{attack}, {other.name}", points_of(second), colour, marker, line_style)
+                for second in other.results
+                if second.attrs["attack"] == attack and is_bounded(second)
+            ]
+    return curves
+
+
+def _accuracy_points(result: Result) -> list[Point]:
+    return [
         (eps, measured.value, measured.low, measured.high) for eps, measured in accuracies(result)
     ]
-    return Curve(str(result.attrs["attack"]), points)
 
 
-def _tau_curve(result: Result) -> Curve:
+def _tau_points(result: Result) -> list[Point]:
     points = []
     for eps in sorted(float(eps) for eps in result.arrays["eps"]):
         tau = tau_at(result, eps)
         if tau:
             points.append((eps, tau.value_all, tau.low_all, tau.high_all))
-    return Curve(str(result.attrs["attack"]), points)
+    return points
 
 
 def published_curves(result: Result) -> list[Curve]:
@@ -109,19 +143,31 @@ def published_curves(result: Result) -> list[Curve]:
             if key.eps is not None and distances.min() <= EPS_TOLERANCE:
                 points[key.method][key.eps] = published.value
     return [
-        Curve(METHODS[method], [(x, y, y, y) for x, y in sorted(values.items())])
-        for method, values in points.items()
+        Curve(
+            METHODS[method],
+            [(x, y, y, y) for x, y in sorted(values.items())],
+            SERIES[i],
+            MARKERS[i],
+            is_published=True,
+        )
+        for i, (method, values) in enumerate(points.items())
         if values
     ]
 
 
-def _reference_plot(results: Sequence[Result], eps: float, chance: float) -> PagePlot | None:
+def _reference_plot(
+    results: Sequence[Result], eps: float, chance: float, others: Sequence[OtherNetwork]
+) -> PagePlot | None:
     """This network under the paper's PGD, with the values that the paper prints for its own."""
     for result in results:
         references = published_curves(result)
         if references:
-            own = _accuracy_curve(result)._replace(label="this network")
-            draw = _draw_curves([own, *references], eps, chance, is_first_own=True)
+            own, *of_others = _curves([result], others, _accuracy_points)
+            measured = [own._replace(label="this network", colour=INK, marker="o")]
+            for curve in of_others:
+                name = curve.label.partition(", ")[2]
+                measured.append(curve._replace(label=name, colour=INK, marker="o"))
+            draw = _draw_curves([*measured, *references], eps, chance)
             caption = (
                 f"Lines with hollow markers: what the paper prints for its networks under this "
                 f"attack, PGD with {PAPER_STEPS} steps (tables {', '.join(PGD_TABLES)}). "
@@ -137,29 +183,25 @@ def _draw_curves(
     eps: float,
     chance: float | None,
     y_label: str = "accuracy",
-    is_first_own: bool = False,
 ) -> Callable[[Axes], None]:
     """Return a function that draws curves with their bands, and lines at eps and at chance."""
 
     def draw(panel: Axes) -> None:
-        for i, curve in enumerate(curves):
-            is_own = is_first_own and i == 0
-            is_reference = is_first_own and i > 0
-            index = i - 1 if is_reference else i
-            colour = INK if is_own else SERIES[index % len(SERIES)]
+        for curve in curves:
             x, value, low, high = np.array(curve.points).T
             panel.plot(
                 x,
                 value,
-                color=colour,
-                marker=MARKERS[index % len(MARKERS)] if not is_own else "o",
+                color=curve.colour,
+                linestyle=curve.line_style,
+                linewidth=0.9 if curve.is_published else 1.8,
+                marker=curve.marker,
                 markersize=5,
-                markerfacecolor="none" if is_reference else colour,
-                linewidth=0.9 if is_reference else 2.2 if is_own else 1.6,
+                markerfacecolor="none" if curve.is_published else curve.colour,
                 label=curve.label,
             )
-            if not is_reference:
-                panel.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0)
+            if not curve.is_published:
+                panel.fill_between(x, low, high, color=curve.colour, alpha=0.13, linewidth=0)
         panel.axvline(eps, color=INK, linestyle=":", linewidth=1)
         if chance is not None:
             panel.axhline(chance, color=INK, linestyle="--", linewidth=0.7)
@@ -199,7 +241,9 @@ def _plot(
         panel.grid(color=GRID, linewidth=0.7)
         panel.set_axisbelow(True)
         draw(panel)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+        longest = max(len(text) for text in panel.get_legend_handles_labels()[1])
+        n_columns = 3 if longest < 18 else 2 if longest < 28 else 1
+        figure.legend(loc="outside lower center", ncols=n_columns, frameon=False, fontsize=9)
         svg = _themed(figure_svg(figure), name, title)
     attacks = [str(result.attrs["attack"]) for result in results]
     return PagePlot(name, title, svg, caption, attacks)

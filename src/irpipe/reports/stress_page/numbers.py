@@ -54,7 +54,7 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
     except IrpipeError as error:
         reason = str(error).removeprefix("page: ")
     clean = next(filter(None, (accuracy_at(result, 0.0) for result in counted)), None)
-    is_correct = np.logical_and.reduce([_correct_at(result, eps) for result in counted])
+    is_correct = np.logical_and.reduce([correct_at(result, eps) for result in counted])
     return StressNumbers(
         eps=eps,
         counted=counted,
@@ -112,7 +112,7 @@ def tau_at(result: Result, eps: float) -> RankCorrelation | None:
     return rank_correlation(result, eps, most_steps(result))
 
 
-def _correct_at(result: Result, eps: float) -> np.ndarray:
+def correct_at(result: Result, eps: float) -> np.ndarray:
     """Whether each image is correct at an eps after every step count, bool `[N]`."""
     index = int(np.abs(result.arrays["eps"] - eps).argmin())
     is_correct: np.ndarray = np.logical_and.reduce(result.arrays["correct"][:, index], axis=1)

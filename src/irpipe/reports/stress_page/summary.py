@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from irpipe.reports.stress_page.against import PairedTest
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.labels import eps_label
@@ -18,6 +19,7 @@ def summary_json(
     results: Sequence[Result],
     numbers: StressNumbers | None,
     attempts: Sequence[Attempt],
+    tests: Sequence[PairedTest] = (),
 ) -> str:
     """The summary as text.
 
@@ -42,6 +44,16 @@ def summary_json(
             entry = summary["attacks"][result.attrs["attack"]]
             entry["accuracy"] = _as_dict(accuracy_at(result, numbers.eps))
             entry["sha256"] = result.sha256
+    if tests:
+        summary["paired_tests"] = [
+            {
+                "against": test.other,
+                "attack": test.attack,
+                **test.difference._asdict(),
+                "p_holm": test.p_holm,
+            }
+            for test in tests
+        ]
     return f"{json.dumps(summary, indent=1)}\n"
 
 

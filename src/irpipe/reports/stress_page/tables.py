@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from irpipe.reports.stress_page.against import PairedTest
 from irpipe.reports.stress_page.numbers import (
     StressNumbers,
     accuracies,
@@ -132,6 +133,29 @@ def signs_table(numbers: StressNumbers) -> PageTable:
     rows += [[name, "not looked for", "–", "–"] for name in signs_not_looked_for(numbers)]
     header = ["sign", "found", "numbers", "tells against"]
     return PageTable("signs", "Signs of masked gradients", header, rows)
+
+
+def paired_table(tests: Sequence[PairedTest], eps: float) -> PageTable:
+    """The differences in accuracy from other networks, with their tests."""
+    rows = [
+        [
+            test.attack,
+            test.other,
+            f"{test.difference.value:+.1%}",
+            f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}]",
+            f"{test.difference.only_first} : {test.difference.only_second}",
+            f"{test.p_holm:.2g}",
+            str(test.difference.n),
+        ]
+        for test in tests
+    ]
+    header = ["attack", "against", "difference", "95% interval", "only this : only other"]
+    caption = (
+        "This network's accuracy minus the other's, on the same images, with Wald's interval. "
+        "p is McNemar's exact one, corrected by Holm over this table."
+    )
+    title = f"Next to other networks, at ε = {eps_label(eps)}"
+    return PageTable("paired", title, [*header, "p", "images"], rows, caption)
 
 
 def sources_table(results: Sequence[Result]) -> PageTable:

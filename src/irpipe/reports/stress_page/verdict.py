@@ -25,10 +25,16 @@ class Verdict(NamedTuple):
 
 
 def make_verdict(
-    network: str, numbers: StressNumbers | None, attempts: Sequence[Attempt]
+    network: str,
+    numbers: StressNumbers | None,
+    attempts: Sequence[Attempt],
+    further: Sequence[str] = (),
 ) -> Verdict:
-    """The verdict on a network from its numbers and from how each attack ended."""
-    incomplete = _incomplete_sentences(attempts)
+    """The verdict on a network from its numbers and from how each attack ended.
+
+    `further` are sentences on other networks and on what is odd about this one.
+    """
+    incomplete = [*further, *_incomplete_sentences(attempts)]
     if numbers is None or numbers.worst is None:
         return Verdict("unknown", "No attack has measured an accuracy.", incomplete)
     tone, headline = _headline(network, numbers, numbers.worst)

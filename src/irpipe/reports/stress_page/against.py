@@ -1,0 +1,100 @@
+"""Another network next to the one of a page of `irpipe stress`: paired tests on the same images."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from irpipe.analysis.paired import ALPHA, Difference, difference
+from irpipe.reports.stress_page.numbers import (
+    StressNumbers,
+    accuracy_at,
+    correct_at,
+    is_bounded,
+    most_steps,
+)
+from irpipe.results.accuracy import is_correct
+from irpipe.results.result import Result
+from irpipe.statistics import holm
+
+ALL_ATTACKS = "all attacks together"
+
+
+@dataclass(frozen=True)
+class OtherNetwork:
+    """A network to compare with: its name, the argument that named it, and its results."""
+
+    name: str
+    source: str
+    results: Sequence[Result]
+
+
+class PairedTest(NamedTuple):
+    """This network's accuracy minus that of `other` under an attack; `p_holm` is corrected."""
+
+    other: str
+    attack: str
+    difference: Difference
+    p_holm: float
+
+
+def paired_tests(numbers: StressNumbers, others: Sequence[OtherNetwork]) -> list[PairedTest]:
+    """The tests of all attacks that both networks met, at the eps of the verdict.
+
+    Those on other images, or without this eps, are left out. Holm's correction is over all tests.
+    """
+    rows = []
+    for other in others:
+        pairs = _pairs(numbers, other)
+        if len(pairs) > 1:
+            first, second = (
+                np.logical_and.reduce([correct_at(result, numbers.eps) for result in group])
+                for group in zip(*pairs, strict=True)
+            )
+            rows.append((other.name, ALL_ATTACKS, difference(first, second)))
+        for pair in pairs:
+            first, second = (_correct_at_the_end(result, numbers.eps) for result in pair)
+            attack = str(pair[0].attrs["attack"])
+            rows.append((other.name, attack, difference(first, second)))
+    p_holm = holm([gap.p for *_, gap in rows])
+    return [PairedTest(*row, p) for row, p in zip(rows, p_holm, strict=True)]
+
+
+def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -> str:
+    """What the tests say of a network and another one, under all attacks together."""
+    own = [test for test in tests if test.other == other]
+    if not own:
+        return f"No attack met both {network} and {other} on the same images at the verdict's ε."
+    test = own[0]
+    gap = test.difference
+    more = "more" if gap.value >= 0 else "less"
+    chance = "" if test.p_holm < ALPHA else ", which can be chance"
+    return (
+        f"Under {test.attack}, {network} is {abs(gap.value):.1%} {more} accurate than {other}"
+        f"{chance} (95% interval [{gap.low:+.1%}, {gap.high:+.1%}], n = {gap.n}, McNemar's "
+        f"p = {test.p_holm:.2g} after Holm's correction)."
+    )
+
+
+def _pairs(numbers: StressNumbers, other: OtherNetwork) -> list[tuple[Result, Result]]:
+    """The results of attacks that both networks met on the same images at the verdict's eps."""
+    by_attack = {result.attrs["attack"]: result for result in other.results}
+    pairs = []
+    for result in numbers.counted:
+        second = by_attack.get(result.attrs["attack"])
+        if (
+            second is not None
+            and is_bounded(second)
+            and accuracy_at(second, numbers.eps)
+            and np.array_equal(result.arrays["indices"], second.arrays["indices"])
+        ):
+            pairs.append((result, second))
+    return pairs
+
+
+def _correct_at_the_end(result: Result, eps: float) -> np.ndarray:
+    """Whether each image is correct at an eps after the most steps, bool `[N]`."""
+    correct = is_correct(result, eps, most_steps(result))
+    assert correct is not None  # `_pairs` has looked
+    return correct
