@@ -230,6 +230,13 @@ def test_an_unknown_section_is_refused(project: Project) -> None:
     assert "config.atacks: unknown key" in done.stderr
 
 
+def test_only_the_selected_networks_are_attacked(project: Project) -> None:
+    project.config["only"] = "digits/small/int"
+    jobs = project.jobs("--forceall")
+    assert jobs["train"] == jobs["evaluate"] == 1
+    assert jobs["table"] == jobs["figure"] == 1
+
+
 def test_another_config_replaces_the_first(project: Project) -> None:
     other = {key: value for key, value in project.config.items() if key != "tables"}
     (project.folder / "other.yaml").write_text(yaml.safe_dump(other), encoding="utf-8")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from irpipe import code_hash, config as configs
 from irpipe.config import captions
+from irpipe.config.only import keep_only
 from irpipe.errors import IrpipeError
 from irpipe.results import data_record
 from irpipe.runtime import gpu_lock
@@ -29,9 +30,12 @@ for argument in workflow.config_settings.config_args or ():
 
 try:
     CONFIG = configs.validate(config)
+    # All networks, since surrogates may be others than those that `only` selects.
     NETWORKS = {
         run: entry for entry in CONFIG["networks"] for run in configs.runs(entry)
     }
+    CONFIG = keep_only(CONFIG)
+    SELECTED_RUNS = [run for entry in CONFIG["networks"] for run in configs.runs(entry)]
     # Folders reach the commands through the environment: moving them changes no number,
     # so it must not rerun a job.
     for variable, key in (("IRPIPE_DATA", "data"), ("IRPIPE_RELEASED", "released")):
@@ -40,9 +44,10 @@ try:
         folder = os.fsdecode(folder.encode(errors="surrogateescape"))
         CONFIG[key] = os.path.abspath(os.path.expanduser(folder))
         os.environ[variable] = CONFIG[key]
-    for run, entry in NETWORKS.items():
+    for run in SELECTED_RUNS:
         if run[3] == "released":
-            path = os.path.join(CONFIG["released"], entry["released_files"][run[2]])
+            file = NETWORKS[run]["released_files"][run[2]]
+            path = os.path.join(CONFIG["released"], file)
             if not os.path.isfile(path):
                 raise IrpipeError(
                     f"{path}: no such file; the config wants it as {'/'.join(run)}"
@@ -59,7 +64,7 @@ config["captions"] = {  # where the report's templates find them
 
 TRAINING_LOGS = [
     f"results/{'/'.join(run)}/training_log.csv"
-    for run in NETWORKS
+    for run in SELECTED_RUNS
     if run[3] != "released"
 ]
 TABLES = [
@@ -152,9 +157,9 @@ def results(section, name):
     attacks = entry.get("attacks", [entry.get("attack")])
     return [
         f"results/{'/'.join(run)}/{attack}.h5"
-        for run, networks in NETWORKS.items()
+        for run in SELECTED_RUNS
         for attack in attacks
-        if attack in networks["attacks"]
+        if attack in NETWORKS[run]["attacks"]
     ]
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from irpipe.config.kinds import as_one_line_error, resolve_entry
+from irpipe.config.kinds import CROSS_CHECK, as_one_line_error, resolve_entry
+from irpipe.config.only import keep_only
 from irpipe.config.schema import Config, Recipe
 from irpipe.config.yaml_reader import check_plain_values, read_yaml
 from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such
@@ -31,8 +32,6 @@ CATEGORY_OF_SECTION = {
     "tables": "reports",
     "figures": "reports",
 }
-# Kind and name of the table that checks proofs against attacks.
-CROSS_CHECK = "cross_check"
 Run = tuple[str, str, str, str]  # data set, model, method, run
 
 
@@ -68,6 +67,7 @@ def validate(raw: dict[str, Any], location: str = "config") -> dict[str, Any]:
             known_runs.add(run)
     _check_reports(config, location)
     _add_cross_check(config, location)
+    keep_only(config, location)  # checks what `only` says
     return config
 
 

@@ -36,6 +36,8 @@ COMMON_ATTACK_OPTIONS: dict[str, tuple[Any, Any]] = {
     # Images at a time.
     "batch_size": (option_types.Count, 200),
 }
+# Kind and name of the table that checks proofs against attacks.
+CROSS_CHECK = "cross_check"
 # What the annotation of an option may name.
 BUILTIN_TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 OPTION_TYPES = {

@@ -54,6 +54,8 @@ class Config(StrictModel):
     download: Bool = False
     # Networks trained per method.
     seeds: SeedCount = 1
+    # The networks to make, such as "mnist/small/int,adv" (`config.only`). None means all.
+    only: str | None = None
     datasets: dict[str, dict[str, Any]]
     methods: dict[str, dict[str, Any]] = {}
     recipes: dict[str, Recipe] = {}
