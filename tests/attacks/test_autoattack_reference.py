@@ -89,7 +89,8 @@ def test_one_search_of_fab_wins_at_each_eps_where_a_search_at_that_eps_wins() ->
 
 def attack_by_square(batch: AttackBatch, left: list[int]) -> Tensor:
     """Images with the indices `left` after 40 queries of Square at eps 0.2."""
-    square = autoattack._seeded(batch, "square", steps=1, n_queries=40, seed=7)
+    module = autoattack._TorchModule(batch, lambda steps=1, note="": None)
+    square = autoattack._seeded(batch, module, "square", steps=1, n_queries=40, seed=7)
     return square(0.2, torch.tensor(left))
 
 
