@@ -8,7 +8,7 @@ from small_referee import TinyProblem, exact_minimum
 
 from irpipe.certification import leaves, relaxation
 from irpipe.certification.decomposition import Decomposition
-from irpipe.certification.leaves import NO_LIMIT, LeafBounds, Leaves
+from irpipe.certification.leaves import NO_LIMIT, LeafBounds
 from irpipe.certification.relaxation import Ball
 from irpipe.certification.splitting import split_leaves
 
@@ -39,14 +39,13 @@ def test_bounds_rise_up_to_the_exact_minimum(seed: int) -> None:
 
 
 def negate_betas(self: LeafBounds) -> None:
-    self.beta_factor1 = -self.beta_factor1
-    is_split = self.leaves.sign2 != 0
+    self.beta_unit1 = -self.beta_unit1
+    is_split = self.leaves.sign[:, self.terms.n_entries :] != 0
     self.movable2 = torch.where(is_split, -self.movable2, self.movable2)
 
 
 def unlimit_alphas(self: LeafBounds) -> None:
-    self.limit1 = torch.full_like(self.limit1, NO_LIMIT)
-    self.limit2 = torch.full_like(self.limit2, NO_LIMIT)
+    self.limit = torch.full_like(self.limit, NO_LIMIT)
 
 
 @pytest.mark.parametrize("mutate", [negate_betas, unlimit_alphas])
@@ -71,16 +70,12 @@ def test_the_referee_tells_a_dropped_leaf() -> None:
     for _ in range(6):
         split_leaves(decomposition, decomposition.ascend(), 200)
         place = decomposition.leaves.place
-        is_last = torch.ones_like(place, dtype=torch.bool)
-        is_last[:-1] = place[1:] != place[:-1]
-        # Of places with several leaves, one is dropped.
+        # Of places with several leaves, the last one is dropped.
+        later = place[:, None] == place
+        is_last = ~later.triu(1).any(dim=1)
         is_dropped = is_last & (torch.bincount(place)[place] > 1)
-        decomposition.leaves = _ordered(decomposition.leaves.rows(torch.nonzero(~is_dropped)[:, 0]))
+        decomposition.leaves = decomposition.leaves.rows(~is_dropped).in_chunks()
     assert decomposition.bound() > exact_minimum(problem).value + 10 * ROUNDING
-
-
-def _ordered(rows: Leaves) -> Leaves:
-    return rows.rows(leaves.grouping_order(rows.place, int(rows.place.max()) + 1))
 
 
 def test_the_referee_tells_half_a_ball(monkeypatch: pytest.MonkeyPatch) -> None:

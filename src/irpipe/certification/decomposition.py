@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from irpipe.certification.dual import Dual
-from irpipe.certification.leaves import LeafBounds, LeafPoint, Leaves
+from irpipe.certification.leaves import LeafBounds, LeafPoint, Leaves, margin_terms
 from irpipe.certification.patch_network import PatchNetwork
 from irpipe.certification.place_terms import PlaceTerms
 from irpipe.certification.relaxation import Ball, Interval, relax
@@ -93,15 +94,14 @@ class Rest:
 class RoundPoint(NamedTuple):
     """The leaves at the end of a round, and what decides which of them to split.
 
-    `weights` are softmin's; `z1`, `z2` are the means of z1*, z2* over the second half of the
-    round; `rest_pixels` x* of the rest, `[1, C, H, W]`.
+    `weights` are softmin's; `z` is the mean of (z1*, z2*) over the second half of the round;
+    `rest_pixels` is x* of the rest, `[1, C, H, W]`.
     """
 
     bounds: LeafBounds
     point: LeafPoint
     weights: Tensor
-    z1: Tensor
-    z2: Tensor
+    z: Tensor
     rest_pixels: Tensor
 
 
@@ -136,34 +136,32 @@ class Decomposition:
         relaxation2 = terms.relaxation2
         slopes2 = coefficients.clamp(min=0) * (relaxation2.active + relaxation2.is_open * alpha2)
         slopes2 = slopes2 + coefficients.clamp(max=0) * relaxation2.slope
-        size = coefficients.abs()
         self.network = network
         self.terms = terms
         self.rest = rest
         self.coefficients = coefficients
         self.constant = constant
-        self.leaves = Leaves.roots(terms, alpha2)
         E = slopes2 @ network.weight2
         self.E = Dual.starting_at(E)
-        self.D = Dual.starting_at(torch.zeros_like(terms.ball.center))
-        # The units of E and beta1, of beta2, and of D.
-        self.scale1 = E.abs().mean() + 1e-9
-        self.scale2 = size + 0.05 * size.mean(dim=1, keepdim=True)
+        self.D = Dual.starting_at(torch.zeros_like(terms.ball.center[:, :-1]))
+        # The units of E and of D; the first is that of layer 1's beta, too.
+        self.scale1 = float(E.abs().mean()) + 1e-9
+        self.margin = margin_terms(terms, coefficients, self.scale1)
+        self.leaves = Leaves.roots(terms, alpha2).in_chunks()
         open_E, pixel_D = self.multipliers()
         coefficients0 = rest.pixel_coefficients(open_E)[0] + network.add_pixels(pixel_D[None])
-        self.scale0 = coefficients0.abs().mean() + 1e-9
+        self.scale0 = float(coefficients0.abs().mean()) + 1e-9
         self.n_rounds = 0
         self.step_size = STEP_SIZE
 
     def multipliers(self) -> tuple[Tensor, Tensor]:
-        """Return E of the open entries, `[P, k]`, and D together with E of the active ones.
+        """Return E of the open entries, `[P, k1]`, and D together with E of the active ones.
 
         An active entry is h = K x + b1. So -E h of a place is -(E K) x, up to a constant that
         the rest has with the other sign.
         """
         active = (self.E.value * self.terms.patch_active) @ self.network.composed
-        open_E = self.E.value.gather(1, self.terms.patch_entries)
-        return open_E * self.terms.relaxation1.is_open, self.D.value + active
+        return self.terms.multipliers_of(self.E.value), self.D.value + active
 
     @property
     def n_leaves(self) -> int:
@@ -172,10 +170,10 @@ class Decomposition:
 
     def bound(self) -> float:
         """Return the lower bound of the margin."""
-        multipliers = self.multipliers()
-        leaf_bounds = self._leaf_bounds().bounds(*multipliers)
-        smallest = self._smallest(leaf_bounds)
-        return float(smallest.sum() + self.rest.bound(*multipliers) + self.constant)
+        leaf_bounds = LeafBounds(self.terms, self.margin, self.leaves)
+        E, D = self.multipliers()
+        smallest = self._smallest(leaf_bounds.bounds(E, F.pad(D, (0, 1))))
+        return float(smallest.sum() + self.rest.bound(E, D) + self.constant)
 
     def ascend(self) -> RoundPoint:
         """Take a round of steps with all duals.
@@ -186,50 +184,46 @@ class Decomposition:
             d bound / d E_p = h*(rest) - sum of w h*(leaf)
             d bound / d D_p = x*(rest) - sum of w x*(leaf)
         """
-        leaf_bounds = self._leaf_bounds()
+        leaf_bounds = LeafBounds(self.terms, self.margin, self.leaves)
         temperature = max(TEMPERATURE * TEMPERATURE_DECAY**self.n_rounds, MIN_TEMPERATURE)
         first_step = self.n_rounds * STEPS_PER_ROUND + 1
-        z1 = torch.zeros_like(self.leaves.dual1.value)
-        z2 = torch.zeros_like(self.leaves.dual2.value)
+        z = torch.zeros_like(self.leaves.dual.value)
         n_summed = 0
         for step in range(first_step, first_step + STEPS_PER_ROUND):
-            multipliers = self.multipliers()
-            point = leaf_bounds.points(*multipliers)
+            E, D = self.multipliers()
+            point = leaf_bounds.points(E, F.pad(D, (0, 1)))
             weights = self._softmin(point.bound, temperature)
-            rest = self.rest.ascend(*multipliers, self.step_size, step)
-            self._ascend_multipliers(point, weights, rest, step)
+            rest = self.rest.ascend(E, D, self.step_size, step)
+            self._ascend_multipliers(leaf_bounds, point, weights, rest, step)
             if step - first_step >= STEPS_PER_ROUND // 2:
-                z1 += point.z1
-                z2 += point.z2
+                z += point.z
                 n_summed += 1
             leaf_bounds.ascend(point, self.step_size, step)
         self.n_rounds += 1
         self.step_size = max(self.step_size * STEP_DECAY, MIN_STEP_SIZE)
-        means = (z1 / n_summed, z2 / n_summed)
-        return RoundPoint(leaf_bounds, point, weights, *means, rest.pixels)
+        return RoundPoint(leaf_bounds, point, weights, z / n_summed, rest.pixels)
 
     def _ascend_multipliers(
-        self, point: LeafPoint, weights: Tensor, rest: RestPoint, step: int
+        self,
+        leaf_bounds: LeafBounds,
+        point: LeafPoint,
+        weights: Tensor,
+        rest: RestPoint,
+        step: int,
     ) -> None:
         network = self.network
         terms = self.terms
-        weighted = torch.cat([point.hidden, point.pixels], dim=1) * weights[:, None]
-        means = weighted.new_zeros(network.n_places, weighted.shape[1])
-        means.index_add_(0, self.leaves.place, weighted)
-        mean_open = means[:, : terms.n_entries]
-        mean_pixels = means[:, terms.n_entries :]
+        chunks = leaf_bounds.chunks
+        mean_open = chunks.sums(weights, point.hidden, network.n_places)
+        mean_pixels = chunks.sums(weights, point.pixels, network.n_places)[:, :-1]
         # Weights sum to 1, so that an active entry's mean is its value at the mean pixels.
-        mean_hidden = (
-            mean_pixels @ network.composed.t() + network.patch_bias1
-        ) * terms.patch_active
-        mean_hidden.scatter_add_(1, terms.patch_entries, mean_open * terms.relaxation1.is_open)
+        mean_hidden = torch.addmm(network.patch_bias1, mean_pixels, network.composed.t())
+        mean_hidden.mul_(terms.patch_active)
+        mean_hidden.scatter_add_(1, terms.patch_entries, mean_open * terms.is_entry)
         hidden = network.hidden.cut(rest.hidden)[0] - mean_hidden
         pixels = network.receptive.cut(rest.pixels)[0] - mean_pixels
-        self.E.ascend(hidden, self.step_size * float(self.scale1), step)
-        self.D.ascend(pixels, self.step_size * float(self.scale0), step)
-
-    def _leaf_bounds(self) -> LeafBounds:
-        return LeafBounds(self.terms, self.coefficients, self.leaves, self.scale1, self.scale2)
+        self.E.ascend(hidden, self.step_size * self.scale1, step)
+        self.D.ascend(pixels, self.step_size * self.scale0, step)
 
     def _smallest(self, leaf_bounds: Tensor) -> Tensor:
         """Return the smallest bound of each place, `[P]`."""

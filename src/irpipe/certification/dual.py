@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 
 @dataclass
@@ -23,13 +24,24 @@ class Dual:
         """Return duals of this `value` that have not moved yet."""
         return Dual(value, torch.zeros_like(value), torch.zeros_like(value), square_decay)
 
-    def ascend(self, gradient: Tensor, step_size: Tensor | float, n_steps: int) -> None:
+    def ascend(self, gradient: Tensor, step_size: float, n_steps: int) -> None:
         """Take a step of Adam. It is step number `n_steps`, counted from 1."""
-        self.gradient.mul_(0.9).add_(gradient, alpha=0.1)
-        self.square.mul_(self.square_decay)
-        self.square.addcmul_(gradient, gradient, value=1 - self.square_decay)
-        scale = (self.square / (1 - self.square_decay**n_steps)).sqrt_().add_(1e-8)
-        self.value.addcdiv_(self.gradient, scale, value=float(step_size) / (1 - 0.9**n_steps))
+        adam(
+            [self.value],
+            [gradient],
+            [self.gradient],
+            [self.square],
+            max_exp_avg_sqs=[],
+            state_steps=[torch.tensor(n_steps - 1.0, device=gradient.device)],
+            fused=True,
+            maximize=True,
+            amsgrad=False,
+            lr=step_size,
+            beta1=0.9,
+            beta2=self.square_decay,
+            weight_decay=0.0,
+            eps=1e-8,
+        )
 
     def rows(self, rows: Tensor) -> "Dual":
         """Return a copy of some rows."""

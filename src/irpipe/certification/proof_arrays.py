@@ -33,29 +33,30 @@ def root_proof(target: int, alpha1: Tensor, alpha2: Tensor, n_entries: int) -> T
 
 def tree_proof(target: int, decomposition: Decomposition) -> TargetProof:
     """Return the proof by the trees of a decomposition."""
-    leaves = decomposition.leaves
+    leaves, terms = decomposition.leaves, decomposition.terms
+    n_entries = terms.n_entries
+    entries, channels = terms.patch_entries[leaves.place], terms.channels[leaves.place]
+    unit = decomposition.margin.scale[leaves.place]
+    dual = leaves.dual.value * torch.where(leaves.sign != 0, unit, 1.0)
     n_patch_entries = decomposition.network.weight2.shape[1]
-
-    def spread(values: Tensor, entries: Tensor) -> Tensor:
-        """Put the k open entries at their positions in the patch."""
-        spread = torch.zeros(len(values), n_patch_entries, dtype=values.dtype)
-        return spread.scatter_add(1, entries.cpu(), values.cpu())
-
-    scale2 = decomposition.scale2[leaves.place]
-    dual1 = leaves.dual1.value * torch.where(leaves.sign1 != 0, decomposition.scale1, 1.0)
-    dual2 = leaves.dual2.value * torch.where(leaves.sign2 != 0, scale2, 1.0)
-    leaf_entries = decomposition.terms.patch_entries[leaves.place]
+    n_channels = decomposition.coefficients.shape[1]
     return TargetProof(
         target=np.array(target),
         gamma=_half(decomposition.rest.gamma.value[0]),
         place=leaves.place.cpu().numpy().astype(np.int32),
-        sign1=spread(leaves.sign1, leaf_entries).numpy(),
-        sign2=leaves.sign2.cpu().numpy(),
-        dual1=_half(spread(dual1, leaf_entries)),
-        dual2=_half(dual2),
+        sign1=_spread(leaves.sign[:, :n_entries], entries, n_patch_entries).cpu().numpy(),
+        sign2=_spread(leaves.sign[:, n_entries:], channels, n_channels).cpu().numpy(),
+        dual1=_half(_spread(dual[:, :n_entries], entries, n_patch_entries)),
+        dual2=_half(_spread(dual[:, n_entries:], channels, n_channels)),
         E=decomposition.E.value.cpu().numpy(),
         D=decomposition.D.value.cpu().numpy(),
     )
+
+
+def _spread(values: Tensor, columns: Tensor, n_columns: int) -> Tensor:
+    """Put `values` `[N, k]` into these columns of `[N, n_columns]`; the others are 0."""
+    spread = values.new_zeros(len(values), n_columns)
+    return spread.scatter_add_(1, columns, values)
 
 
 def certificate(

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from irpipe.certification.decomposition import Decomposition, RoundPoint
-from irpipe.certification.leaves import Leaves, grouping_order
+from irpipe.certification.leaves import Leaves
 
 MIN_SPLITS = 16
 # At most one leaf of so many is split after a round, but MIN_SPLITS may be.
@@ -18,8 +18,9 @@ MIN_SCORE = 1e-5
 class _Splits(NamedTuple):
     """Leaves and the neurons at which to split them, one row per split.
 
-    `leaf` is an index into all leaves. `neuron` counts the entries of layer 1, then those of
-    layer 2. `beta_positive` and `beta_negative` are the duals with which the children begin.
+    `leaf` is an index into all leaves. `neuron` counts the open entries of layer 1, then the open
+    channels of layer 2. `beta_positive` and `beta_negative` are the duals with which the children
+    begin.
     """
 
     leaf: Tensor
@@ -39,8 +40,7 @@ def split_leaves(decomposition: Decomposition, state: RoundPoint, max_leaves: in
     parents = leaves.rows(splits.leaf)
     leaves.store(splits.leaf, _children(parents, splits.neuron, splits.beta_positive, 1))
     leaves.append(_children(parents, splits.neuron, splits.beta_negative, -1))
-    order = grouping_order(leaves.place, decomposition.network.n_places)
-    decomposition.leaves = leaves.rows(order)
+    decomposition.leaves = leaves.in_chunks()
     return len(splits.leaf)
 
 
@@ -50,36 +50,29 @@ def _choose_splits(decomposition: Decomposition, state: RoundPoint, n_left: int)
     Where the parent's relaxation has A+ alpha z, the child on z >= 0 has A+ z - beta z and the
     child on z <= 0 has beta z. So beta = A+ (1 - alpha) and beta = A+ alpha give the same.
     """
-    terms = decomposition.terms
     bounds, leaves = state.bounds, state.bounds.leaves
     place = leaves.place
-    z1 = state.z1.clamp(terms.interval1.lower[place], terms.interval1.upper[place])
-    z2 = state.z2.clamp(terms.interval2.lower[place], terms.interval2.upper[place])
-    gap, neuron = bounds.gaps(state.point, z1, z2).max(dim=1)
+    interval = decomposition.terms.interval
+    z = state.z.clamp(interval.lower[place], interval.upper[place])
+    gap, neuron = bounds.gaps(state.point, z).max(dim=1)
     score = state.weights * gap
     n_splits = max(MIN_SPLITS, len(place) // LEAVES_PER_SPLIT)
     n_splits = min(n_splits, max(n_left, 0), int((score > MIN_SCORE).sum()))
     chosen = score.topk(n_splits).indices
     neuron = neuron[chosen]
-    scale = torch.cat(
-        [decomposition.scale1.expand_as(leaves.dual1.value), decomposition.scale2[place]], dim=1
-    )
-    positive = torch.cat([state.point.positive1, bounds.positive2], dim=1)
-    alpha = torch.cat([leaves.dual1.value, leaves.dual2.value], dim=1)[chosen, neuron]
-    coefficient = (positive / scale)[chosen, neuron]
+    positive = torch.cat([state.point.positive1[chosen], bounds.positive2[chosen]], dim=1)
+    row = torch.arange(n_splits, device=chosen.device)
+    alpha = leaves.dual.value[chosen, neuron]
+    unit = decomposition.margin.scale[place[chosen], neuron]
+    coefficient = positive[row, neuron] / unit
     return _Splits(chosen, neuron, coefficient * (1 - alpha), coefficient * alpha)
 
 
 def _children(parents: Leaves, neuron: Tensor, beta: Tensor, sign: int) -> Leaves:
     """Return the children of `parents` on one side of the `neuron` of each."""
-    n_layer1 = parents.sign1.shape[1]
-    children = parents.rows(torch.arange(len(neuron), device=neuron.device))
-    for is_in_layer, signs, dual, first in (
-        (neuron < n_layer1, children.sign1, children.dual1, 0),
-        (neuron >= n_layer1, children.sign2, children.dual2, n_layer1),
-    ):
-        position = (torch.nonzero(is_in_layer)[:, 0], neuron[is_in_layer] - first)
-        signs[position] = sign
-        dual.value[position] = beta[is_in_layer]
-        dual.gradient[position] = 0
+    row = torch.arange(len(neuron), device=neuron.device)
+    children = parents.rows(row)
+    children.sign[row, neuron] = sign
+    children.dual.value[row, neuron] = beta
+    children.dual.gradient[row, neuron] = 0
     return children

@@ -73,9 +73,8 @@ def _attack(
     PGD starts at x* of the rest and at the mean of the leaves' x*, by their weights.
     """
     network = decomposition.network
-    place = state.bounds.leaves.place
-    patches = torch.zeros_like(decomposition.terms.ball.center)
-    patches.index_add_(0, place, state.point.pixels * state.weights[:, None])
+    chunks = state.bounds.chunks
+    patches = chunks.sums(state.weights, state.point.pixels, network.n_places)[:, :-1]
     n_patches = network.add_pixels(torch.ones_like(patches)[None])
     mean = network.add_pixels(patches[None]) / n_patches.clamp(min=1)
     starts = torch.cat([state.rest_pixels, mean])
