@@ -32,7 +32,7 @@ def make_result(
 
     `correct[eps, step count]` is the range of the images that are correct there; where it is not
     given, all are. The label of image i is i % 10, and a misclassified image is taken for the next
-    class.
+    class, at a distance of eps.
     """
     is_correct = np.ones((n, len(EPS), len(steps)), bool)
     for (eps, count), images in correct.items():
@@ -46,7 +46,7 @@ def make_result(
         "prediction": np.where(is_correct, label[:, None, None], (label[:, None, None] + 1) % 10),
         "correct": is_correct,
         "loss": np.where(is_correct, 0.5, 2.0).astype(np.float32),
-        "linf_distance": np.zeros(is_correct.shape),
+        "linf_distance": np.where(is_correct, 0.0, np.array(EPS)[:, None]),
     }
     if kind == "margin_pgd":
         arrays["last_is_correct"] = is_correct.copy()

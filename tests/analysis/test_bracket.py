@@ -22,19 +22,19 @@ def attack(kind: str = "margin_pgd", **attrs: object) -> Result:
 
 def test_an_image_is_undecided_if_neither_proof_nor_attack_has_it() -> None:
     """The search leaves 130, of which the attack breaks 10 and 100 are certified."""
-    found = bracket(attack(), make_proofs({0.3: (100, 130)}), 0.3, 100, "t")
+    found = bracket(attack(), make_proofs({0.2: (150, 160), 0.3: (100, 130)}), 0.3, 100, "t")
     assert found is not None
     assert [share.value for share in found] == [0.5, 0.1, 0.6]
     assert [share.n for share in found] == [200] * 3
     # The search breaks 10 that the attack leaves.
-    found = bracket(attack(), make_proofs({0.3: (100, 110)}), 0.3, 100, "t")
+    found = bracket(attack(), make_proofs({0.2: (150, 160), 0.3: (100, 110)}), 0.3, 100, "t")
     assert found is not None
     assert [share.value for share in found] == [0.5, 0.05, 0.55]
 
 
 def test_clean_images_are_certified_if_they_are_correct() -> None:
     clean = {(0.0, 100): range(190)}
-    proofs = make_proofs({0.0: (0, 190)})
+    proofs = make_proofs({eps: (0, 190) for eps in EPS})
     found = bracket(make_result("pgd", clean, [100]), proofs, 0.0, 100, "t")
     assert found is not None
     assert [share.value for share in found] == [0.95, 0, 0.95]
@@ -54,9 +54,9 @@ def test_other_images_weights_and_contradictions_are_refused() -> None:
     proofs = make_proofs({0.3: (100, 130)}, network_sha256="f00d")
     with pytest.raises(IrpipeError, match=r"^t: \S+ and \S+ are of other weights; evaluate both"):
         bracket(attack(), proofs, 0.3, 100, "t")
-    message = r"^t: \S+/certify certifies image 120 at ε = 0.3, but \S+/margin_pgd broke it"
+    message = r"^mnist/small/int/released, image 120: \S+/certify certifies it at eps 0.3, but"
     with pytest.raises(IrpipeError, match=message):
-        bracket(attack(), make_proofs({0.3: (121, 130)}), 0.3, 100, "t")
+        bracket(attack(), make_proofs({0.2: (150, 160), 0.3: (121, 130)}), 0.3, 100, "t")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_caption_says_what_it_shows_and_from_which_networks() -> None:
     config = configs.validate(SMALL_CONFIG)
     lines = caption(config, "tables", "1").splitlines()
     assert lines[0].startswith("The table compares adversarial test accuracies with the published")
-    assert lines[0].endswith("with one column for each eps or number of attack steps.")
+    assert lines[0].endswith("it also shows which accuracy is certain.")
     assert lines[1:] == [
         "",
         "Attacked by: pgd. Networks:",

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from made_batches import DIGIT_SHAPE, make_network
-from made_results import EPS, FALLING, make_map_result, make_result
+from made_results import EPS, FALLING, make_map_result, make_proofs, make_result
 
 from irpipe import config
 from irpipe.datasets import load
@@ -68,7 +68,7 @@ def read_arrays(folder: Path, kind: str) -> dict[str, np.ndarray]:
 def test_accuracy_and_its_interval_by_hand() -> None:
     """40 of 200 images are correct; the bounds p solve |0.2 - p| = z sqrt(p (1 - p) / 200)."""
     result = make_result("pgd", FALLING, [1, 100])
-    result.arrays["linf_distance"][:100, EPS.index(0.3), 1] = 0.3
+    result.arrays["linf_distance"][:, EPS.index(0.3), 1] = [0.3] * 100 + [0] * 100
     frame = to_frame(result)
     assert len(frame) == len(EPS) * 2
     row = frame[(frame.eps == 0.3) & (frame.steps == 100)].iloc[0]
@@ -79,6 +79,23 @@ def test_accuracy_and_its_interval_by_hand() -> None:
         assert z == pytest.approx(1.959964, abs=1e-6)
     assert row.accuracy_low < 0.2 < row.accuracy_high
     assert row.mean_linf_distance == pytest.approx(0.15)
+
+
+def test_certified_and_undecided_shares_by_hand() -> None:
+    """At eps 0.3, 100 of 200 images are certified and 20 undecided; at 0, 190 are correct."""
+    proofs = make_proofs({0.0: (0, 190), 0.3: (100, 120)})
+    frame = to_frame([proofs, make_result("pgd", FALLING, [1, 100])])
+    row = frame[(frame.eps == 0.3) & (frame.kind == "certify")].iloc[0]
+    assert (row.certified, row.undecided, row.accuracy) == (0.5, 0.1, 0.6)
+    # Wilson: (p + z^2 / 2n -+ z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n), z = 1.959964
+    assert (row.certified_low, row.certified_high) == pytest.approx((0.431361, 0.568639), abs=1e-6)
+    assert (row.undecided_low, row.undecided_high) == pytest.approx((0.065670, 0.149406), abs=1e-6)
+    clean = frame[(frame.eps == 0) & (frame.kind == "certify")].iloc[0]
+    assert (clean.certified, clean.undecided) == (0.95, 0)
+    assert frame.certified[frame.kind == "pgd"].isna().all()
+    images = to_frame(proofs, per_image=True)
+    status = images.status[images.eps == 0.3]
+    assert status.tolist() == [1] * 100 + [2] * 20 + [3] * 80
 
 
 def test_tau_by_hand() -> None:
@@ -210,7 +227,9 @@ def test_columns_and_dtypes() -> None:
     assert list(frame) == [
         *("dataset", "model", "method", "run", "attack", "kind", "seed"),
         *("eps", "point", "steps", "measure"),
-        *("n", "accuracy", "accuracy_low", "accuracy_high", "mean_linf_distance"),
+        *("n", "accuracy", "accuracy_low", "accuracy_high"),
+        *("certified", "certified_low", "certified_high"),
+        *("undecided", "undecided_low", "undecided_high", "mean_linf_distance"),
         *("tau", "tau_n", "tau_low", "tau_high", "tau_all", "tau_all_low", "tau_all_high"),
         *("mean_normalised_discrepancy", "n_valid"),
         *("network_sha256", "data_sha256", "code_hash", "train_eps", "device"),

@@ -153,8 +153,7 @@ def report_label(section, name):
 
 def results(section, name):
     """The results that a table or figure shows: those of its attacks, of every network."""
-    entry = CONFIG[section][name]
-    attacks = entry.get("attacks", [entry.get("attack")])
+    attacks = configs.attacks_of(CONFIG[section][name])
     return [
         f"results/{'/'.join(run)}/{attack}.h5"
         for run in SELECTED_RUNS

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from irpipe.analysis.cross_check import cross_check
 from irpipe.analysis.paired import leaves_fewer, require_correct, require_same_images
 from irpipe.errors import IrpipeError
 from irpipe.results.accuracy import Accuracy, accuracy_of, is_certified, is_correct
@@ -46,19 +47,16 @@ def bracket(
     if after_search is None:
         return None
     correct = require_correct(attacked, eps, steps, report) & after_search
-    certified = certified_images(proofs, attacked, correct, eps, report)
+    certified = certified_images(proofs, attacked, eps, report)
     return Bracket(*map(accuracy_of, (certified, correct & ~certified, correct)))
 
 
-def certified_images(
-    proofs: Result, attacked: Result, correct: np.ndarray, eps: float, report: str
-) -> np.ndarray:
+def certified_images(proofs: Result, attacked: Result, eps: float, report: str) -> np.ndarray:
     """Whether each image is certified at an eps, bool `[N]`; `proofs` is of kind `certify`.
 
-    `correct` `[N]` says which images the attack of `attacked` left correct at this eps.
-
-    Raises IrpipeError, which names `report`, if `proofs` was not evaluated at this eps, if the two
-    results are of other networks or images, or if an image is certified, but not correct.
+    Raises IrpipeError, which names `report`, if `proofs` was not evaluated at this eps, and if the
+    two results are of other networks or images. Raises as `cross_check` does, if `attacked` broke
+    what is certified.
     """
     first, second = result_name(proofs), result_name(attacked)
     if proofs.attrs["network_sha256"] != attacked.attrs["network_sha256"]:
@@ -69,12 +67,7 @@ def certified_images(
     certified = is_certified(proofs, eps)
     if certified is None:
         raise IrpipeError(f"{report}: {first} lacks ε = {eps_label(eps)}; evaluate it with that")
-    contradictory = proofs.arrays["indices"][certified & ~correct]
-    if contradictory.size:
-        raise IrpipeError(
-            f"{report}: {first} certifies image {contradictory[0]} at ε = {eps_label(eps)}, "
-            f"but {second} broke it; one of them is wrong, evaluate both again"
-        )
+    cross_check([proofs, attacked])
     return certified
 
 

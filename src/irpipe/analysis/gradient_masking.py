@@ -266,7 +266,7 @@ def _proofs_meet_attacks(by_role: Roles, report: str) -> MaskingFlag:
     for eps in {train_eps, *common_eps([*white_box, *by_role["certify"]])} - {0.0}:
         correct = white_box_correct(by_role, report, eps)
         certified = np.logical_or.reduce(
-            [certified_images(proofs, first, correct, eps, report) for proofs in by_role["certify"]]
+            [certified_images(proofs, first, eps, report) for proofs in by_role["certify"]]
         )
         if proofs_meet(certified, correct):
             met_at.append(eps)

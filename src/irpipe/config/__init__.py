@@ -120,8 +120,8 @@ def _check_reports(config: dict[str, Any], location: str) -> None:
     known = sorted(config["attacks"])
     for section in ("tables", "figures"):
         for name, entry in config[section].items():
-            for attack in entry.get("attacks") or [entry.get("attack")]:
-                if attack is not None and attack not in known:
+            for attack in attacks_of(entry):
+                if attack not in known:
                     message = no_such("attack", attack, known)
                     raise IrpipeError(f"{location}.{section}.{name}: {message}")
 
@@ -145,6 +145,12 @@ def _add_cross_check(config: dict[str, Any], location: str) -> None:
         own = [tables[CROSS_CHECK]]
     for entry in own:
         entry["attacks"] = entry["attacks"] or used
+
+
+def attacks_of(entry: dict[str, Any]) -> list[str]:
+    """The attacks whose results a checked entry of `tables` or `figures` shows."""
+    attacks = [*(entry.get("attacks") or [entry.get("attack")]), entry.get("certify")]
+    return [attack for attack in dict.fromkeys(attacks) if attack is not None]
 
 
 def runs(entry: dict[str, Any]) -> list[Run]:

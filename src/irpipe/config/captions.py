@@ -27,10 +27,10 @@ def caption(config: dict[str, Any], section: str, name: str) -> str:
     It begins with the first paragraph of the docstring of the entry's kind.
     """
     entry = config[section][name]
-    attacks = {entry.get("attack"), *entry.get("attacks", [])} - {None}
+    attacks = configs.attacks_of(entry)
     attacked_by = f"Attacked by: {', '.join(sorted(attacks))}. " if attacks else ""
     lines = [_first_paragraph(entry["kind"]), "", f"{attacked_by}Networks:", ""]
-    for networks, runs_by_method in _networks(config, attacks).items():
+    for networks, runs_by_method in _networks(config, set(attacks)).items():
         methods = [f"{method} ({_shorten(runs)})" for method, runs in runs_by_method.items()]
         lines.append(f"- {networks}: {', '.join(methods)}")
     return "\n".join([*lines, ""])

@@ -13,9 +13,12 @@ from irpipe.reports._render import CellText, SubTable
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.labels import eps_label, method_label, result_name
 from irpipe.results.result import Result
+from irpipe.results.select import network_of
 
 Record = dict[str, object]
 
+# What follows the label of a network that has proofs, by the metric of the row.
+LABEL_SUFFIXES = {"accuracy": ", attacked", "certified": ", certified", "undecided": ", undecided"}
 ROUNDING_TOLERANCE = 1e-6  # of differences between numbers with three decimals
 
 
@@ -106,21 +109,30 @@ def sub_table(
 ) -> tuple[SubTable, pd.DataFrame]:
     """Text and data frame of `rows`, which hold the cells of one network each.
 
-    A method that was trained from several seeds gets one more row, with their mean and standard
-    deviation. The data frame has one row per cell.
+    A method that was trained from several seeds gets one more row for each metric, with their mean
+    and standard deviation. The data frame has one row per cell.
     """
-    text_rows = [[_network_text(row), *(cell.text() for cell in row)] for row in rows]
+    proven = {network_of(row[0].result) for row in rows if row[0].metric == "certified"}
+
+    def suffix(cell: TableCell) -> str:
+        """The end of the label of a cell's row, which says which of several rows it is."""
+        return LABEL_SUFFIXES[cell.metric] if network_of(cell.result) in proven else ""
+
+    text_rows = [
+        [_network_text(row, suffix(row[0])), *(cell.text() for cell in row)] for row in rows
+    ]
     records = [cell.record(table) for row in rows for cell in row]
-    trained: dict[str, list[list[TableCell]]] = {}
+    trained: dict[tuple[str, str], list[list[TableCell]]] = {}
     for row in rows:
         attrs = row[0].result.attrs
         if attrs["run"] != "released":
-            trained.setdefault(attrs["method"], []).append(row)
-    for method, seed_rows in trained.items():
+            trained.setdefault((attrs["method"], row[0].metric), []).append(row)
+    for (method, _), seed_rows in trained.items():
         if len(seed_rows) > 1:
             cells_by_column = list(zip(*seed_rows, strict=True))
             label = CellText(
-                METHODS.get(method, method), second_line=f"mean of {len(seed_rows)} seeds"
+                METHODS.get(method, method) + suffix(seed_rows[0][0]),
+                second_line=f"mean of {len(seed_rows)} seeds",
             )
             text_rows.append([label, *(_mean_text(cells) for cells in cells_by_column)])
             records += [_mean_record(table, cells) for cells in cells_by_column]
@@ -142,15 +154,15 @@ def _in_parentheses(published: PublishedValue | None) -> str:
     return f"({published.value:.3f})" if published else ""
 
 
-def _network_text(row: list[TableCell]) -> CellText:
+def _network_text(row: list[TableCell], suffix: str) -> CellText:
     """The label of a network, with the method under which the paper prints it if that differs."""
     result = row[0].result
     labels = {cell.published.published_as for cell in row if cell.published}
     others = labels - {result.attrs["method"]}
-    return CellText(
-        method_label(result),
-        second_line="".join(f"printed as {METHODS[label]}" for label in others),
-    )
+    second_line = "".join(f"printed as {METHODS[label]}" for label in others)
+    if result.attrs["kind"] == "certify" and row[0].metric == "accuracy":
+        second_line = "attacked by the search for proofs"
+    return CellText(method_label(result) + suffix, second_line=second_line)
 
 
 def _mean_and_spread(cells: Sequence[TableCell]) -> tuple[float, float]:

@@ -5,11 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from irpipe.certification.status import Status
 from irpipe.results.labels import EPS_TOLERANCE
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
-
-CERTIFIED = 1  # a value of the array `status`
 
 
 class Accuracy(NamedTuple):
@@ -61,7 +60,7 @@ def certified_at(arrays: Mapping[str, np.ndarray], point: int, position: int) ->
     cell = (slice(None), point, position)
     if not arrays["eps"][point]:
         return arrays["correct"][cell].astype(bool)
-    is_certified: np.ndarray = arrays["status"][cell] == CERTIFIED
+    is_certified: np.ndarray = arrays["status"][cell] == Status.CERTIFIED
     return is_certified
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from irpipe.errors import IrpipeError
 from irpipe.files import files_below
-from irpipe.results.accuracy import accuracy_of
+from irpipe.results.accuracy import accuracy_of, certified_at
 from irpipe.results.labels import measure_labels
 from irpipe.results.rank_correlation import rank_correlation_at
 from irpipe.results.result import Result, read_result
@@ -31,6 +31,12 @@ NUMBER_COLUMNS = {
     "accuracy": "float64",
     "accuracy_low": "float64",
     "accuracy_high": "float64",
+    "certified": "float64",
+    "certified_low": "float64",
+    "certified_high": "float64",
+    "undecided": "float64",
+    "undecided_low": "float64",
+    "undecided_high": "float64",
     "mean_linf_distance": "float64",
     "tau": "float64",
     "tau_n": "Int64",
@@ -79,6 +85,8 @@ def to_frame(
     - point: index of eps or of the attack's own point, from 0;
     - steps: step count; measure: norm and class set of the discrepancy, such as "l1 one";
     - n: images; accuracy in [accuracy_low, accuracy_high]: share of 1, 95% Wilson interval;
+    - certified in [certified_low, certified_high], undecided in [undecided_low, undecided_high]:
+      shares of 1 whose sum is the accuracy that the search for proofs leaves, Wilson (`certify`);
     - mean_linf_distance: mean l-inf distance from the clean images, in [0, 1];
     - tau in [tau_low, tau_high]: mean of Kendall's tau-b over the tau_n images that count, 95%
       bootstrap interval; tau_all in [tau_all_low, tau_all_high]: over all images (C.6-2);
@@ -203,7 +211,8 @@ def _cells(result: Result) -> "pd.DataFrame":
 
 def _numbers(arrays: dict[str, np.ndarray], point: int, position: int) -> dict[str, Any]:
     """The numbers of the cell `[:, point, position]` of the arrays `[N, E, S]`."""
-    accuracy = accuracy_of(arrays["correct"][:, point, position].astype(bool))
+    correct = arrays["correct"][:, point, position].astype(bool)
+    accuracy = accuracy_of(correct)
     distance = arrays["linf_distance"][:, point, position]
     row: dict[str, Any] = {
         "n": accuracy.n,
@@ -212,6 +221,11 @@ def _numbers(arrays: dict[str, np.ndarray], point: int, position: int) -> dict[s
         "accuracy_high": accuracy.high,
         "mean_linf_distance": distance.mean(dtype=float),
     }
+    if "status" in arrays:
+        certified = certified_at(arrays, point, position)
+        for name, images in (("certified", certified), ("undecided", correct & ~certified)):
+            share = accuracy_of(images)
+            row |= {name: share.value, f"{name}_low": share.low, f"{name}_high": share.high}
     if "kendall_tau" in arrays:
         tau = rank_correlation_at(arrays, point, position)
         row |= {
