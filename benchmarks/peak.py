@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from benchmarks.common import Setup
 from irpipe.ascent.gradient_ascent import linf_sign_update
 from irpipe.ascent.snapshots import gradient_ascent_snapshots
-from irpipe.datasets import get_dataset
+from irpipe.datasets import facts
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import load_network
@@ -87,7 +87,7 @@ def peak_shares(setup: Setup) -> Iterator[PeakShare]:
     for dataset, model, n_images, steps in NETWORKS:
         path = setup.checkpoint(dataset, model, "int")
         checkpoint = read_checkpoint(path)
-        shape = get_dataset(checkpoint.metadata["data"]["kind"]).SHAPE
+        shape = facts(checkpoint.metadata["data"]).shape
         folded = FoldedNetwork(load_network(checkpoint, path), shape)
         start = torch.rand(n_images, *shape, generator=torch.Generator().manual_seed(0))
         labels = torch.zeros(n_images, dtype=torch.long)

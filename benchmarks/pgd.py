@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from benchmarks.common import Comparison, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe import config
-from irpipe.datasets import get_dataset, load
+from irpipe.datasets import facts, load
 from irpipe.evaluation import evaluate_checkpoint
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.networks.load import load_network
@@ -43,7 +43,7 @@ Attack = Callable[[PlainNetwork, Tensor, Tensor, float, int], Tensor]
 
 def irpipe_accuracies(path: Path, data: Path, n_images: int) -> np.ndarray:
     """Return the accuracies `[E, S]` by irpipe at the data set's eps except 0."""
-    eps = get_dataset(read_checkpoint(path).metadata["data"]["kind"]).EVAL_EPS[1:]
+    eps = facts(read_checkpoint(path).metadata["data"]).eval_eps[1:]
     entry = {"kind": "pgd", "eps": list(eps), "steps": STEPS, "images": n_images, "seed": SEED}
     options = config.resolve_named("attacks", entry, "benchmark")
     device = select_device("cpu")
@@ -65,7 +65,7 @@ def other_accuracies(path: Path, data: Path, n_images: int, attack: Attack) -> n
         is_correct = network(adversarial).argmax(dim=1) == labels
         return float(is_correct.double().mean())
 
-    all_eps = get_dataset(options["kind"]).EVAL_EPS[1:]
+    all_eps = facts(options).eval_eps[1:]
     return np.array([[accuracy(eps, steps) for steps in STEPS] for eps in all_eps])
 
 

@@ -101,7 +101,7 @@ def test_wrong_options_are_named(options: str, message: str) -> None:
         (
             "datasets",
             {"kind": "xyzzy"},
-            r"here\.kind: no dataset kind 'xyzzy'; have: cifar10, digits, mnist, [^?]*",
+            r"here\.kind: no dataset kind 'xyzzy'; have: cifar10, digits, imagefolder, [^?]*",
         ),
         ("datasets", {"kind": "__init__"}, r"here\.kind: no dataset kind '__init__'; .*"),
         ("datasets", {"kind": "_downloads"}, r"here\.kind: no dataset kind '_downloads'; .*"),

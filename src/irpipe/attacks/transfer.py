@@ -9,7 +9,7 @@ import torch
 
 from irpipe.attacks import AttackBatch, AttackOutput, margin_pgd
 from irpipe.attacks._margin_loss import image_margin_loss
-from irpipe.datasets import get_dataset
+from irpipe.datasets import facts
 from irpipe.errors import IrpipeError
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.networks.folded import FoldedNetwork
@@ -69,8 +69,8 @@ def attack(
 def _load_surrogate(path: Path, batch: AttackBatch) -> Network:
     """Load the network at `path`. Raises IrpipeError if its images have another shape."""
     checkpoint = read_checkpoint(path)
-    dataset = get_dataset(checkpoint.identity(path)["data"]["kind"])
-    if tuple(dataset.SHAPE) != tuple(batch.images.shape[1:]):
+    dataset = facts(checkpoint.identity(path)["data"])
+    if tuple(dataset.shape) != tuple(batch.images.shape[1:]):
         raise IrpipeError(
             f"attack option surrogates: {path} is a network for images of another shape"
         )

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> None:
 
     root = data_root(args.data)
     # Before the files are read: a change in the meantime is then noticed.
-    files = files_sha256(options["kind"], root, args.split)
+    files = files_sha256(options, root, args.split)
     images = load(options, root, args.split, args.download)
     record = {
         "dataset": name,
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
         "split": args.split,
         "images": len(images),
         "sha256": images.sha256(),
-        "files": files or files_sha256(options["kind"], root, args.split),  # downloaded just now
+        "files": files or files_sha256(options, root, args.split),  # downloaded just now
         "changed_to": args.changed_to,
     }
     write_data_record(args.output, record)

@@ -131,11 +131,11 @@ def _maps_options(
     results: list[Result], network: "LoadedNetwork", n_test_images: int, n_images: int | None
 ) -> dict[str, Any]:
     """The options of the attack whose maps the page shows: PGD at the eps of the verdict."""
-    from irpipe.datasets import get_dataset
+    from irpipe.datasets import facts
     from irpipe.reports.stress_page.numbers import is_bounded, verdict_eps
 
     bounded = [result for result in results if is_bounded(result)]
-    eps = get_dataset(network.metadata["data"]["kind"]).TRAIN_EPS
+    eps = facts(network.metadata["data"]).train_eps
     if bounded:
         eps = verdict_eps(bounded)
     count = min(n_images or N_MAP_IMAGES, N_MAP_IMAGES, n_test_images)
@@ -188,7 +188,7 @@ def _with_arguments(args: argparse.Namespace, name: str, options: dict[str, Any]
 
 def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
     """Load a checkpoint of irpipe, a torch.export file, or what `module:function` returns."""
-    from irpipe.datasets import get_dataset
+    from irpipe.datasets import facts
     from irpipe.networks import external
     from irpipe.networks.load import LoadedNetwork, load_for_attack
 
@@ -206,9 +206,9 @@ def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNet
     name, data = _arguments.read_entry("datasets", args.dataset, args.config)
     method = args.name or re.sub(r"\W", "_", Path(source.rpartition(":")[2]).stem)
     config.check_name(method, "--name")
-    dataset = get_dataset(data["kind"])
-    n_classes = len(dataset.CLASS_NAMES)
-    network, sha256 = external.load_external(source, dataset.SHAPE, n_classes, device)
+    dataset = facts(data)
+    n_classes = len(dataset.class_names)
+    network, sha256 = external.load_external(source, dataset.shape, n_classes, device)
     metadata = {
         "dataset": name,
         "data": data,
@@ -218,7 +218,7 @@ def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNet
         "source": source,
         "notes": network.notes,
     }
-    unfolded = external.UnfoldedNetwork(network, dataset.SHAPE)
+    unfolded = external.UnfoldedNetwork(network, dataset.shape)
     return LoadedNetwork(network, unfolded, metadata, sha256)
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import torch
@@ -79,10 +79,21 @@ def _content(tensor: Tensor) -> memoryview:
     return tensor.cpu().contiguous().reshape(-1).numpy().data
 
 
+class DatasetFacts(NamedTuple):
+    """What is known of a data set before its images are read; see `Dataset`."""
+
+    shape: tuple[int, int, int]
+    class_names: tuple[str, ...]
+    eval_eps: tuple[float, ...]
+    train_eps: float
+    n_validation: int
+
+
 class Dataset(Protocol):
     """What each module of this folder provides.
 
-    All eps are l-inf bounds in pixel units of [0, 1].
+    All eps are l-inf bounds in pixel units of [0, 1]. In place of the first five constants, a
+    kind may have a function `facts(*, ...) -> DatasetFacts`, which takes the options of `load`.
     """
 
     # (C, H, W) of one image.
@@ -95,8 +106,9 @@ class Dataset(Protocol):
     TRAIN_EPS: float
     # C.1: training leaves out the first so many training images, for validation.
     N_VALIDATION: int
-    # Optional: the files and folders below `root` that `load` may read, by split. The workflow
-    # watches them for changes; without it, it watches everything below `root`.
+    # Optional: the files and folders below `root` that `load` may read, by split, or "{path}",
+    # the folder that the option `path` names. The workflow watches them for changes; without it, it
+    # watches everything below `root`.
     FILES: dict[str, tuple[str, ...]]
 
     def load(self, root: Path, split: Split, download: bool = False, **options: Any) -> Images:
@@ -118,6 +130,25 @@ def get_dataset(kind: str) -> Dataset:
     if kind not in kinds:
         raise IrpipeError(no_such("dataset kind", kind, kinds))
     return cast(Dataset, importlib.import_module(f"irpipe.datasets.{kind}"))
+
+
+def facts(options: dict[str, Any]) -> DatasetFacts:
+    """What is known of a data set, from its resolved entry `{kind, ...}`.
+
+    Raises IrpipeError as `get_dataset` does, or if a folder that the options name is missing.
+    """
+    module = get_dataset(options["kind"])
+    if hasattr(module, "facts"):
+        arguments = {key: value for key, value in options.items() if key != "kind"}
+        computed: DatasetFacts = module.facts(**arguments)
+        return computed
+    return DatasetFacts(
+        module.SHAPE,
+        module.CLASS_NAMES,
+        module.EVAL_EPS,
+        module.TRAIN_EPS,
+        module.N_VALIDATION,
+    )
 
 
 def load(options: dict[str, Any], root: Path, split: Split, download: bool = False) -> Images:

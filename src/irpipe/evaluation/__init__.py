@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch
-from irpipe.datasets import Images, get_dataset, load
+from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
 from irpipe.evaluation.sample import Sample, draw_sample
@@ -80,13 +80,13 @@ def result_attributes(
 ) -> dict[str, Any]:
     """The attributes of the result of `evaluate_network`: everything that decides its arrays."""
     metadata = network.metadata
-    dataset = get_dataset(metadata["data"]["kind"])
+    dataset = facts(metadata["data"])
     kind = _import_kind(options)
     if "eps" in options:
         options = options | {"eps": options["eps"] or _default_eps(kind, dataset, options)}
     attrs = {key: metadata[key] for key in IDENTITY}
     attrs |= {
-        "class_names": list(dataset.CLASS_NAMES),
+        "class_names": list(dataset.class_names),
         "attack": name,
         "kind": options["kind"],
         "options": options,
@@ -96,13 +96,13 @@ def result_attributes(
         "checkpoint_metadata": metadata,
         "data_sha256": test.sha256(),
         "protocol": list(kind.PROTOCOL),
-        "train_eps": dataset.TRAIN_EPS,
+        "train_eps": dataset.train_eps,
         "versions": versions(device),
         "device": device.type,
     }
     if hasattr(kind, "provenance"):
         attrs |= kind.provenance(options)
-    skipped = kind.left_out(options, len(dataset.CLASS_NAMES)) if hasattr(kind, "left_out") else []
+    skipped = kind.left_out(options, len(dataset.class_names)) if hasattr(kind, "left_out") else []
     if skipped:
         attrs["left_out"] = skipped
     return attrs
@@ -149,11 +149,11 @@ def _attack_sample(
     return arrays
 
 
-def _default_eps(kind: Any, dataset: Any, options: dict[str, Any]) -> list[float]:
+def _default_eps(kind: Any, dataset: DatasetFacts, options: dict[str, Any]) -> list[float]:
     """The eps of an entry that names none: those of the kind, else those of the data set."""
     if hasattr(kind, "default_eps"):
         return list(kind.default_eps(options))
-    return list(dataset.EVAL_EPS)
+    return list(dataset.eval_eps)
 
 
 def _attack_batch(

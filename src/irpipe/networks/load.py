@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from irpipe.datasets import get_dataset
+from irpipe.datasets import facts
 from irpipe.networks.architectures import build_with_weights
 from irpipe.networks.checkpoint import Checkpoint, read_checkpoint
 from irpipe.networks.folded import FoldedNetwork
@@ -33,11 +33,11 @@ def load_network(checkpoint: Checkpoint, location: Path) -> Network:
     Raises IrpipeError, naming `location`, if the checkpoint does not fit its model.
     """
     metadata = checkpoint.identity(location)
-    dataset = get_dataset(metadata["data"]["kind"])
+    dataset = facts(metadata["data"])
     network = build_with_weights(
         metadata["model"],
-        dataset.SHAPE,
-        len(dataset.CLASS_NAMES),
+        dataset.shape,
+        len(dataset.class_names),
         checkpoint.tensors,
         str(location),
     )
@@ -49,5 +49,5 @@ def load_for_attack(path: Path, device: torch.device) -> LoadedNetwork:
     checkpoint = read_checkpoint(path)
     metadata = checkpoint.identity(path)
     network = load_network(checkpoint, path).to(device)
-    folded = FoldedNetwork(network, get_dataset(metadata["data"]["kind"]).SHAPE)
+    folded = FoldedNetwork(network, facts(metadata["data"]).shape)
     return LoadedNetwork(network, folded, metadata, checkpoint.sha256)

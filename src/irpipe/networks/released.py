@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irpipe.datasets import get_dataset
+from irpipe.datasets import facts
 from irpipe.errors import IrpipeError
 from irpipe.networks.architectures import build, build_with_weights
 from irpipe.networks.checkpoint import Checkpoint
@@ -129,11 +129,11 @@ def read_released(
             f"{path}: not the file that was released by this name, its SHA-256 differs; "
             "fetch it again"
         )
-    module = get_dataset(data["kind"])
-    n_classes = len(module.CLASS_NAMES)
-    weights = _read_weights(path, content, model, module.SHAPE, n_classes)
+    data_facts = facts(data)
+    n_classes = len(data_facts.class_names)
+    weights = _read_weights(path, content, model, data_facts.shape, n_classes)
     # This raises an error if the weights do not fit the model.
-    build_with_weights(model, module.SHAPE, n_classes, weights, str(path))
+    build_with_weights(model, data_facts.shape, n_classes, weights, str(path))
     metadata = {
         "dataset": dataset,
         "data": data,

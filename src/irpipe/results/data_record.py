@@ -43,13 +43,18 @@ def read_data_record(path: Path) -> dict[str, Any]:
     return record
 
 
-def files_sha256(kind: str, root: Path, split: str) -> str:
-    """SHA-256, in hex, of names, sizes and times of the files that a data set kind may read.
+def files_sha256(options: dict[str, Any], root: Path, split: str) -> str:
+    """SHA-256, in hex, of names, sizes and times of the files that a data set may read.
 
-    Empty if there are none. The kind's `FILES` names them; without it, they are all files below
-    `root`. Names are relative to `root`, so a moved folder has the same hash.
+    Empty if there are none. `FILES` of its kind names them; without it, they are all files below
+    `root`. "{path}" is the folder that the option `path` names. Names are relative to `root`, or to
+    that folder, so a moved folder has the same hash.
     """
-    paths = [root / name for name in _files_constant(kind).get(split, ("",))]
+    names = _files_constant(options["kind"]).get(split, ("",))
+    if names == ("{path}",):
+        root = Path(options["path"]).expanduser()
+        names = ("",)
+    paths = [root / name for name in names]
     lines = []
     for path in paths:
         for file in [path] if path.is_file() else files_below(path, skip_unreadable=True):
@@ -96,7 +101,7 @@ def changed_to(path: Path, dataset: str, root: Path) -> str:
     if record.get("data") != options:
         return last_change  # another option reruns the job anyway
     sha256 = record.get("sha256")
-    files = files_sha256(options["kind"], root, split)
+    files = files_sha256(options, root, split)
     copies = path.with_suffix(COPIES_SUFFIX)
     known = copies.read_text(encoding="utf-8").splitlines() if copies.is_file() else []
     if files in ("", record.get("files")) or f"{sha256} {files}" in known:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
-from irpipe.datasets import get_dataset, load
+from irpipe.datasets import facts, load
 from irpipe.errors import IrpipeError
 from irpipe.methods import Objective
 from irpipe.networks.architectures import build
@@ -61,21 +61,21 @@ class Trainer:
 
     def __init__(self, plan: TrainingPlan, data_dir: Path, device: torch.device) -> None:
         """Raise IrpipeError if the data set is missing or smaller than a batch."""
-        dataset = get_dataset(plan.data["kind"])
+        dataset = facts(plan.data)
         images = load(plan.data, data_dir, "train")
         self.plan = plan
         self.recipe = plan.recipe
         self.device = device
-        self.shape = dataset.SHAPE
-        n = dataset.N_VALIDATION
+        self.shape = dataset.shape
+        n = dataset.n_validation
         self.training = images.part(slice(n, None), device)
         self.validation = images.part(slice(n), device)
         self.data_sha256 = images.sha256()
-        self.eps = self.recipe["eps"] if self.recipe["eps"] is not None else dataset.TRAIN_EPS
+        self.eps = self.recipe["eps"] if self.recipe["eps"] is not None else dataset.train_eps
         method = importlib.import_module(f"irpipe.methods.{plan.options['kind']}")
         options = {key: value for key, value in plan.options.items() if key != "kind"}
         self.objective = cast(Callable[..., Objective], partial(method.objective, **options))
-        self.network = build(plan.model, dataset.SHAPE, len(dataset.CLASS_NAMES))
+        self.network = build(plan.model, dataset.shape, len(dataset.class_names))
         draw_weights(self.network, np.random.RandomState(plan.seed))
         self.network.to(device)
         self.graphed_maximisation = CudaGraphed(
