@@ -8,6 +8,7 @@ from made_results import ABOUT_AS_ROBUST, make_map_result, make_pgd_pair, make_r
 
 from irpipe.errors import IrpipeError
 from irpipe.reports import claims_page, claims_table
+from irpipe.reports._file_numbers import number_ranges
 from irpipe.results.result import USER_BLOCK_BYTES, Result, read_result, write_result
 
 ATTACKS = ["pgd", "margin_pgd", "aai0"]
@@ -107,8 +108,8 @@ def test_numbers_are_traced_to_files(tmp_path: Path) -> None:
 
 
 def test_ranges_of_numbers() -> None:
-    assert claims_table.number_ranges([3, 1, 2, 7, 6, 9]) == "1-3, 6, 7, 9"
-    assert claims_table.number_ranges([]) == "–"
+    assert number_ranges([3, 1, 2, 7, 6, 9]) == "1-3, 6, 7, 9"
+    assert number_ranges([]) == "–"
 
 
 @pytest.mark.parametrize("results", [[], [make_result("pgd", {}, [30, 200], method="adv")]])

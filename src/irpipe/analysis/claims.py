@@ -106,6 +106,20 @@ CLAIMS = (
 )
 
 
+class ClaimBracket(NamedTuple):
+    """Between which differences a claim lies, whatever the attack (`bracket_claim`).
+
+    `verdict` is "proven: holds" or the like if both ends have the same, else "open: ... to ...".
+    `text` says both networks' brackets. They come from `results`.
+    """
+
+    low: float
+    high: float
+    verdict: str
+    text: str
+    results: Sequence[Result]
+
+
 class ClaimResult(NamedTuple):
     """What the results of one data set, model and run say about a claim.
 
@@ -113,7 +127,7 @@ class ClaimResult(NamedTuple):
     as the paper prints them, and as measured. They come from `results`.
 
     `value` in [`low`, `high`] is the difference under all attacks with its 95% interval. None
-    means that the claim is not about a difference.
+    means that the claim is not about a difference. `bracket` is None without proofs.
     """
 
     claim: Claim
@@ -125,6 +139,7 @@ class ClaimResult(NamedTuple):
     value: float | None = None
     low: float | None = None
     high: float | None = None
+    bracket: ClaimBracket | None = None
 
 
 def assess(
@@ -133,7 +148,7 @@ def assess(
     """Assess a claim by all results of its first and second network.
 
     Only attacks that both networks met count. An image's score is the lowest that any of these
-    attacks leaves (`_lowest_scores`). Returns None if the paper's attack is missing for either.
+    attacks leaves (`lowest_scores`). Returns None if the paper's attack is missing for either.
 
     Raises IrpipeError, which names `report`, if two results are of other images or lack the data
     set's eps.
@@ -151,8 +166,8 @@ def assess(
         require_same_images(first_paper, result, report)
     first_number = _papers_number(first_paper, report)
     second_number = _papers_number(second_paper, report)
-    first_scores = np.min([_lowest_scores(result, report) for result in first], axis=0)
-    second_scores = np.min([_lowest_scores(result, report) for result in second], axis=0)
+    first_scores = np.min([lowest_scores(result, report) for result in first], axis=0)
+    second_scores = np.min([lowest_scores(result, report) for result in second], axis=0)
     differences = first_scores - second_scores
     value = float(differences.mean())
     low, high = bootstrap(differences)
@@ -241,7 +256,7 @@ def _papers_number(result: Result, report: str) -> float:
     return tau.value if tau else math.nan
 
 
-def _lowest_scores(result: Result, report: str) -> np.ndarray:
+def lowest_scores(result: Result, report: str) -> np.ndarray:
     """The lowest score of each image over an attack's step counts, `[N]`, at the data set's eps.
 
     A score is 1 for a correct image and 0 for a misclassified one; for maps, it is `robust_tau`.

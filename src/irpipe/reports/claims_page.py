@@ -3,6 +3,7 @@ under all attacks, and the claims table follows.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ COLOURS = {  # Okabe and Ito's palette
     "holds weaker": "#E69F00",
     "not supported": "#D55E00",
 }
+BRACKET_LINE: dict[str, Any] = {"color": "#777777", "marker": "|", "linewidth": 1}
 HEAD = """\
 <!-- Generated; do not edit. To make it again after the workflow of config/stress.yaml has run:
 
@@ -59,13 +61,14 @@ def report(
         "aai_gradcampp_two_class",
         "aai_gradcampp_targeted",
     ],
+    certify: str | None = None,
 ) -> list[Path]:
     """Write NAME.md and its figure; return the paths. NAME is that of `output` without "table_".
 
     Raises IrpipeError as `assess_claims` does.
     """
     output = output.with_name(output.name.removeprefix("table_"))
-    page, claim_results = assess_claims(results, output.name, title, attacks)
+    page, claim_results = assess_claims(results, output.name, title, attacks, certify)
     with plot_style():
         figure_paths = save_figure(_draw_differences(claim_results), output)
     path = output.with_name(f"{output.name}.md")
@@ -76,7 +79,10 @@ def report(
 
 
 def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
-    """Draw each difference under all attacks with its interval, in the colour of its verdict."""
+    """Draw each difference under all attacks with its interval, in the colour of its verdict.
+
+    Where there are proofs, a grey line below it shows between which differences it lies.
+    """
     differences = [item for item in claim_results if item.value is not None]
     figure = Figure(figsize=(7.5, 1.2 + 0.28 * len(differences)), layout="constrained")
     panel = figure.subplots()
@@ -89,7 +95,9 @@ def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
         Line2D([], [], color=colour, marker="o", label=verdict)
         for verdict, colour in COLOURS.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, frameon=False)
+    if any(item.bracket for item in differences):
+        handles.append(Line2D([], [], **BRACKET_LINE, label="between proofs and attacks"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     return figure
 
 
@@ -100,6 +108,9 @@ def _draw_difference(panel: Axes, y: int, claim_result: ClaimResult) -> None:
     bound = claim_result.claim.min_difference
     panel.plot([low, high], [y, y], color=colour, linewidth=2)
     panel.plot(value, y, "o", color=colour)
+    bracket = claim_result.bracket
+    if bracket:
+        panel.plot([bracket.low, bracket.high], [y + 0.28, y + 0.28], **BRACKET_LINE)
     panel.plot([bound, bound], [y - 0.4, y + 0.4], color="#000000", linewidth=1)
 
 

@@ -8,22 +8,25 @@ from pathlib import Path
 
 import pandas as pd
 
+from irpipe.analysis.claim_brackets import bracket_claim
 from irpipe.analysis.claims import CLAIMS, Claim, ClaimResult, assess
 from irpipe.analysis.gradient_masking import masking_flags, summarise
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Names
 from irpipe.published import METHODS
 from irpipe.reports._cells import Record
+from irpipe.reports._file_numbers import FileNumbers, file_list
 from irpipe.reports._render import CellText, SubTable, TablePage, write
 from irpipe.results.labels import (
     DatasetModel,
+    dataset_model,
     dataset_model_label,
     eps_label,
     method_label,
     result_name,
 )
 from irpipe.results.result import USER_BLOCK_BYTES, Result
-from irpipe.results.select import ACCURACY_ARRAYS, select_attacks
+from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs, with_proofs
 
 LEGEND = (
     "All numbers are at the data set's eps. Released and From scratch: under the paper's attack. "
@@ -47,24 +50,15 @@ HEADER = (
     "Verdict",
     "Results",
 )
+BRACKET_LEGEND = (
+    " Between proofs and attacks: the accuracy under the strongest attack that can exist lies "
+    "between the share of certified images, which is 0 without proofs, and the share that all "
+    "attacks together left. A verdict is proven if the difference has the same one at both ends: "
+    "no attack can change it on these images. Where proofs meet attacks, robustness is no artefact."
+)
 NOT_RUN = "not run"
 
 Networks = dict[DatasetModel, list[list[Result]]]  # one list of results per network
-
-
-class FileNumbers:
-    """Numbers the results of a page from 1, in the order in which they are first cited."""
-
-    def __init__(self) -> None:
-        self.results: dict[str, Result] = {}
-
-    def cite(self, results: Iterable[Result]) -> str:
-        """The numbers of results, such as "1-3, 6"."""
-        results = list(results)
-        for result in results:
-            self.results.setdefault(result_name(result), result)
-        numbers = {name: number for number, name in enumerate(self.results, 1)}
-        return number_ranges({numbers[result_name(result)] for result in results})
 
 
 def report(
@@ -73,24 +67,31 @@ def report(
     *,
     title: str,
     attacks: Names = ["pgd", "margin_pgd", "autoattack", "square"],  # noqa: B006
+    certify: str | None = None,
 ) -> list[Path]:
     """Write one table per claim with one row per data set and model; return the paths of its files.
 
     Records are of one run each. Raises IrpipeError as `assess_claims` does.
     """
-    page, claim_results = assess_claims(results, output.name, title, attacks)
+    page, claim_results = assess_claims(results, output.name, title, attacks, certify)
     records = [_record(output.name, claim_result) for claim_result in claim_results]
     return write(output, page, pd.DataFrame(records, dtype=object))
 
 
 def assess_claims(
-    results: Sequence[Result], report: str, title: str, attacks: Sequence[str]
+    results: Sequence[Result],
+    report: str,
+    title: str,
+    attacks: Sequence[str],
+    certify: str | None = None,
 ) -> tuple[TablePage, list[ClaimResult]]:
     """Assess all claims; return the page and the results, claim by claim.
 
-    The legend names the attacks that no result is of. Raises IrpipeError, which names `report`, as
-    `select_attacks` does, if results are of other images or lack the data set's eps, and if they
-    are about no claim.
+    The legend names the attacks that no result is of. `certify` names the attack whose results
+    have proofs; None means any of kind `certify`.
+
+    Raises IrpipeError, which names `report`, as `select_attacks` and `select_proofs` do, if
+    results are of other images or lack the data set's eps, and if they are about no claim.
     """
     known = {result.attrs["attack"] for result in results}
     present = [attack for attack in attacks if attack in known]
@@ -99,6 +100,9 @@ def assess_claims(
     if present:
         arrays = (*ACCURACY_ARRAYS, "indices")
         networks = select_attacks(results, present, report, arrays, partly=True)
+    proofs = select_proofs(results, certify, report)
+    for groups in networks.values():
+        groups[:] = [with_proofs(group, proofs) for group in groups]
     files = FileNumbers()
     subtables: list[SubTable] = []
     claim_results: list[ClaimResult] = []
@@ -109,6 +113,7 @@ def assess_claims(
             rows.append(_row(pair, groups[0][0], pair_results, files))
             claim_results += pair_results
         subtables.append(SubTable(f"{claim.text} ({claim.source})", HEADER, rows))
+    brackets = [item for item in claim_results if item.bracket]
     if not claim_results:
         raise IrpipeError(
             f"{report}: no claim can be assessed; "
@@ -116,11 +121,13 @@ def assess_claims(
         )
     subtables = [
         _summary(claim_results),
+        *([_bracket_table(brackets, files)] if brackets else []),
         *subtables,
         _masking_flags(networks, report, files),
-        _file_list(files),
+        file_list(files),
     ]
-    legend = f"{LEGEND} Not run on any network: {', '.join(absent)}." if absent else LEGEND
+    legend = LEGEND + (BRACKET_LEGEND if brackets else "")
+    legend += f" Not run on any network: {', '.join(absent)}." if absent else ""
     return TablePage(title, subtables, legend, is_prose=True), claim_results
 
 
@@ -132,7 +139,8 @@ def _assess_runs(claim: Claim, groups: list[list[Result]], report: str) -> Itera
         if method == claim.first and second:
             claim_result = assess(claim, first, second, report)
             if claim_result:
-                yield claim_result
+                bracket = bracket_claim(claim, first, second, report)
+                yield claim_result._replace(bracket=bracket)
 
 
 def _row(
@@ -168,6 +176,25 @@ def _summary(claim_results: list[ClaimResult]) -> SubTable:
     return SubTable(heading, ["Claim", "Released", "From scratch"], rows)
 
 
+def _bracket_table(claim_results: list[ClaimResult], files: FileNumbers) -> SubTable:
+    """One row per claim and network that proofs say something about."""
+    rows = []
+    for item in claim_results:
+        if item.bracket:
+            first = item.results[0]
+            eps = eps_label(first.attrs["train_eps"])
+            texts = (
+                item.claim.text,
+                f"{dataset_model_label(dataset_model(first))}, {first.attrs['run']}, ε = {eps}",
+                item.bracket.text,
+                item.bracket.verdict,
+                files.cite(item.bracket.results),
+            )
+            rows.append(list(map(CellText, texts)))
+    header = ["Claim", "Networks", "Brackets", "Verdict", "Results"]
+    return SubTable("Between proofs and attacks", header, rows)
+
+
 def _by_origin(claim_results: list[ClaimResult]) -> tuple[list[ClaimResult], list[ClaimResult]]:
     """The claim results of released networks, and those of trained ones."""
     released: list[ClaimResult] = []
@@ -190,20 +217,6 @@ def _join(texts: Iterable[str]) -> str:
     return "; ".join(text or "–" for text in texts) or NOT_RUN
 
 
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers in rising order, with ranges of three or more as "4-9"."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1].append(number)
-        else:
-            ranges.append([number])
-    parts = [
-        f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in ranges
-    ]
-    return ", ".join(parts) or "–"
-
-
 def _masking_flags(networks: Networks, report: str, files: FileNumbers) -> SubTable:
     """One row per network: its flags, and the attacks that only others of its kind have met."""
     rows = []
@@ -223,25 +236,9 @@ def _masking_flags(networks: Networks, report: str, files: FileNumbers) -> SubTa
     return SubTable("Flags of gradient masking", header, rows)
 
 
-def _file_list(files: FileNumbers) -> SubTable:
-    rows = []
-    for number, (name, result) in enumerate(files.results.items(), 1):
-        attrs = result.attrs
-        texts = (
-            str(number),
-            f"results/{name}.h5",
-            result.sha256[:16],
-            attrs["network_sha256"][:16],
-            attrs["code_hash"],
-        )
-        rows.append(list(map(CellText, texts)))
-    header = ["No.", "File", "SHA-256", "SHA-256 of its network", "Code hash"]
-    return SubTable("Files that the numbers come from", header, rows)
-
-
 def _record(table: str, claim_result: ClaimResult) -> Record:
     """The claim result with the results that it uses, as dataset/model/method/run/attack."""
-    first = claim_result.results[0]
+    first, bracket = claim_result.results[0], claim_result.bracket
     numbers = {
         "difference": claim_result.value,
         "low": claim_result.low,
@@ -259,6 +256,10 @@ def _record(table: str, claim_result: ClaimResult) -> Record:
         "under_all_attacks": claim_result.under_all_attacks,
         **{name: None if number is None else round(number, 6) for name, number in numbers.items()},
         "verdict": claim_result.verdict,
+        "bracket_low": round(bracket.low, 6) if bracket else None,
+        "bracket_high": round(bracket.high, 6) if bracket else None,
+        "bracket": bracket.text if bracket else "",
+        "bracket_verdict": bracket.verdict if bracket else "",
         "results": " ".join(result_name(result) for result in claim_result.results),
         "sha256": " ".join(result.sha256 for result in claim_result.results),
     }

@@ -1,0 +1,53 @@
+"""Numbers by which a page cites the results that it comes from, and the list of them."""
+
+from collections.abc import Iterable
+
+from irpipe.reports._render import CellText, SubTable
+from irpipe.results.labels import result_name
+from irpipe.results.result import Result
+
+
+class FileNumbers:
+    """Numbers the results of a page from 1, in the order in which they are first cited."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Result] = {}
+
+    def cite(self, results: Iterable[Result]) -> str:
+        """The numbers of results, such as "1-3, 6"."""
+        results = list(results)
+        for result in results:
+            self.results.setdefault(result_name(result), result)
+        numbers = {name: number for number, name in enumerate(self.results, 1)}
+        return number_ranges({numbers[result_name(result)] for result in results})
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers in rising order, with ranges of three or more as "4-9"."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    parts = [
+        f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in ranges
+    ]
+    return ", ".join(parts) or "–"
+
+
+def file_list(files: FileNumbers) -> SubTable:
+    """One row per result: its number, file and hashes."""
+    rows = []
+    for number, (name, result) in enumerate(files.results.items(), 1):
+        attrs = result.attrs
+        texts = (
+            str(number),
+            f"results/{name}.h5",
+            result.sha256[:16],
+            attrs["network_sha256"][:16],
+            attrs["code_hash"],
+        )
+        rows.append(list(map(CellText, texts)))
+    header = ["No.", "File", "SHA-256", "SHA-256 of its network", "Code hash"]
+    return SubTable("Files that the numbers come from", header, rows)
