@@ -31,7 +31,7 @@ STRENGTHS = "eps: [0.1, 0.2, 0.3, 0.4], save_examples: 2, steps: 1"
 OPTIONS = {
     "aai": f"{EPS}, steps: 1",
     "autoattack": f"{EPS}, steps: 1, n_queries: 2",
-    "certify": f"{EPS}, leaves: 100",
+    "certify": "eps: [0, 0.002, 0.1, 0.3], leaves: 100",  # at .002 there are certificates
     "fog": STRENGTHS,
     "gabor": STRENGTHS,
     "isa": "eps_multipliers: [1.2, 1.6], steps: 1, binary_search_steps: 2",

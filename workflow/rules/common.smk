@@ -93,8 +93,8 @@ def output_dir(wildcards, output):
 
 
 def state_dir(wildcards, output):
-    """Folder of the states of interrupted trainings: `results/state`, with the module's prefix."""
-    results_dir = os.path.join(output.network, *[os.pardir] * 5)
+    """Folder of the states of interrupted jobs: `results/state`, with the module's prefix."""
+    results_dir = os.path.join(output[0], *[os.pardir] * 5)
     return os.path.normpath(os.path.join(results_dir, "state"))
 
 

@@ -29,6 +29,8 @@ rule evaluate:
         code_hash=lambda w: code_hash.of_evaluation(
             kind("datasets", w.dataset), kind("attacks", w.attack)
         ),
+        state=state_dir,
     shell:
         "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q}"
+        " --state {params.state:q}"
         " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"

@@ -50,6 +50,7 @@ images, and it computes every prediction again.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -75,6 +76,8 @@ class AttackBatch:
       numbers, as in the released code (C.4, C.6-2). All batches share it.
     - `progress_label`: names the work where its progress is shown.
     - `offset`: position of the batch's first image in the sample.
+    - `state`: a folder of this evaluation alone, in which an attack may keep what it has done. An
+      interrupted evaluation finds it again. None means that nothing is kept.
     """
 
     network: "Network"
@@ -85,6 +88,7 @@ class AttackBatch:
     rng: np.random.RandomState
     progress_label: str = ""
     offset: int = 0
+    state: Path | None = None
 
 
 class AttackOutput(NamedTuple):
@@ -95,9 +99,12 @@ class AttackOutput(NamedTuple):
     - `max_distance`: the l-inf distance that each image may have from its clean one, `[E, N]`.
       None means its eps. Infinity means that the attack has no l-inf bound.
     - `extras`: further arrays of the result, `[E, N, ...]`, by name: targets, weights, flags.
+    - `files`: bytes of each image, E lists of N, by name. The result has all of them as the array
+      of that name and their lengths as `NAME_size` (`results.packed_bytes`).
     """
 
     axis_value: int
     images: "Tensor"
     max_distance: "Tensor | None" = None
     extras: "Mapping[str, Tensor]" = {}
+    files: Mapping[str, list[list[bytes]]] = {}

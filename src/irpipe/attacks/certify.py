@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, AttackOutput
-from irpipe.certification.certify import ImageProof, certify_batch
+from irpipe.certification.certify import certify_batch
+from irpipe.certification.proof_record import ProofRecord, SavedProofs
 from irpipe.certification.status import Status
 from irpipe.option_types import Count, EpsList, Positive
 from irpipe.runtime.progress import progress
@@ -40,10 +41,14 @@ def attack(
     - `seconds`: CPU time;
     - `n_leaves`: leaves of all trees.
 
+    Files: `certificate`, that of a certified image (`certification.certificate`).
+
+    An interrupted evaluation goes on with the next image.
+
     Raises IrpipeError if the network is not of the architecture Small.
     """
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
-    proofs: list[ImageProof] = []
+    records: list[ProofRecord] = []
     # One of torch's threads, since the layers of one image are too small for more.
     is_on_cpu = batch.images.device.type == "cpu"
     with (
@@ -51,40 +56,58 @@ def attack(
         single_threaded_torch() if is_on_cpu else nullcontext(),
     ):
         for i, bound in enumerate(eps):
-            search = certify_batch(
-                batch.network,
-                batch.images,
-                batch.labels,
-                bound,
-                leaves=leaves,
-                seconds=seconds,
-                seeds=batch.indices.tolist(),
-            )
-            for number, proof in enumerate(search):
-                proofs.append(proof)
-                if proof.adversarial is not None:
-                    adversarial[i, number] = proof.adversarial
-                advance(note=_counts(proofs))
-    yield AttackOutput(leaves, adversarial, extras=_extras(proofs, batch.labels, len(eps)))
+            for number, record in enumerate(_records(batch, bound, leaves, seconds)):
+                records.append(record)
+                if record.status == Status.BROKEN:
+                    adversarial[i, number] = torch.from_numpy(record.adversarial)
+                advance(note=_counts(records))
+    extras = _extras(records, batch.labels, len(eps))
+    n_images = len(batch.labels)
+    certificates = [record.certificate for record in records]
+    rows = [certificates[start : start + n_images] for start in range(0, len(records), n_images)]
+    yield AttackOutput(leaves, adversarial, extras=extras, files={"certificate": rows})
 
 
-def _counts(proofs: list[ImageProof]) -> str:
+def _records(
+    batch: AttackBatch, eps: float, leaves: int, seconds: float | None
+) -> Iterator[ProofRecord]:
+    """Yield what is known of each image at `eps`, and keep it for the case of an interruption."""
+    saved = SavedProofs(batch.state)
+    indices = batch.indices.tolist()
+    known: dict[int, ProofRecord] = {}
+    for number, index in enumerate(indices):
+        if record := saved.load(index, eps):
+            known[number] = record
+    proofs = certify_batch(
+        batch.network,
+        batch.images,
+        batch.labels,
+        eps,
+        leaves=leaves,
+        seconds=seconds,
+        seeds=indices,
+        skip=known,
+    )
+    for number, index in enumerate(indices):
+        if number in known:
+            yield known[number]
+        else:
+            record = ProofRecord.of(next(proofs))
+            saved.save(index, eps, record)
+            yield record
+
+
+def _counts(records: list[ProofRecord]) -> str:
     """How many images have each status, as text."""
-    counts = Counter(proof.status for proof in proofs)
+    counts = Counter(record.status for record in records)
     return ", ".join(f"{counts[status]} {status.name.lower()}" for status in Status)
 
 
-def _extras(proofs: list[ImageProof], labels: Tensor, n_eps: int) -> dict[str, Tensor]:
-    """The extras of `attack`, `[E, N]`, from one proof per eps and image."""
-    rows = {
-        "status": [int(proof.status) for proof in proofs],
-        "hardest_target": [proof.hardest_target for proof in proofs],
-        "n_leaves": [proof.n_leaves for proof in proofs],
-        "margin_lower_bound": [proof.margin_lower_bound for proof in proofs],
-        "seconds": [proof.seconds for proof in proofs],
-    }
+def _extras(records: list[ProofRecord], labels: Tensor, n_eps: int) -> dict[str, Tensor]:
+    """The extras of `attack`, `[E, N]`, from one record per eps and image."""
     extras = {}
-    for name, values in rows.items():
+    for name in ("status", "hardest_target", "n_leaves", "margin_lower_bound", "seconds"):
+        values = [getattr(record, name) for record in records]
         array = np.array(values).reshape(n_eps, len(labels))
         extras[name] = torch.from_numpy(array).to(labels.device)
     return extras

@@ -34,7 +34,11 @@ def certified_margins(
     if targets != others:
         raise IrpipeError(f"certificate: proves targets {targets}; expected {others}")
     checker = _Checker(network, image, certificate)
-    return {int(proof.target): checker.margin(label, proof) for proof in certificate.proofs}
+    margins = {int(proof.target): checker.margin(label, proof) for proof in certificate.proofs}
+    # Multipliers that are not finite prove nothing. min() of these margins must not pass over them.
+    return {
+        target: margin if math.isfinite(margin) else -math.inf for target, margin in margins.items()
+    }
 
 
 def covers(signs: np.ndarray) -> bool:

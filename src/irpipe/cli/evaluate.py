@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _arguments.add_entries(parser, "attack")
     _arguments.add_data(parser)
     _arguments.add_device(parser)
+    text = "folder of what interrupted evaluations have done (default: .state next to the output)"
+    parser.add_argument("--state", type=Path, metavar="FOLDER", help=text)
     _arguments.add_output(parser, "RESULT.h5")
 
 
@@ -35,18 +37,21 @@ def run(args: argparse.Namespace) -> None:
     _arguments.require_code(current, args.code)
     from irpipe.datasets import data_root
     from irpipe.evaluation import evaluate_checkpoint
+    from irpipe.evaluation.state import EvaluationState
     from irpipe.runtime.device import select_device
 
     device = select_device(args.device)
+    state = EvaluationState(args.state or args.output.parent / ".state")
     try:
         result = evaluate_checkpoint(
-            args.checkpoint, name, options, data_root(args.data), device, current
+            args.checkpoint, name, options, data_root(args.data), device, current, state
         )
     except Exception as error:
         if is_ours(error):
             raise
         raise IrpipeError(attack_failure(error, name, str(args.checkpoint))) from error
     write_result(args.output, result)
+    state.remove()
     print(accuracies(result))
     print_left_out(result)
     print(args.output)

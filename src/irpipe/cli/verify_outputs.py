@@ -1,22 +1,21 @@
 """`irpipe verify`: find damaged outputs; with --remove, let the workflow make them again.
 
-It also checks proofs against attacks.
+It also checks certificates again, and attacks against them.
 """
 
 import argparse
 from pathlib import Path
 
-from irpipe.analysis.cross_check import cross_check
 from irpipe.cli import _arguments
+from irpipe.cli._proof_checks import ProofChecks
 from irpipe.errors import IrpipeError
-from irpipe.files import files_below
-from irpipe.results.result import read_result
 from irpipe.results.verify import find_damaged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     _arguments.add_config(parser)
+    _arguments.add_data(parser)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="FOLDER")
     text = "remove them, so that the workflow makes them again"
     parser.add_argument("--remove", action="store_true", help=text)
@@ -25,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Print what is damaged.
 
-    Raises IrpipeError if a damaged file stays, or if an attack breaks an image that is certified.
+    Raises IrpipeError if a damaged file stays, and as `ProofChecks.run` does.
     """
     damaged = find_damaged(args.folder)
     for path, message in damaged.items():
@@ -41,13 +40,4 @@ def run(args: argparse.Namespace) -> None:
             f"{args.folder}: {len(damaged)} damaged; "
             "remove them with --remove, then run the workflow"
         )
-    _check_proofs(args.folder)
-
-
-def _check_proofs(folder: Path) -> None:
-    """Check that no attack breaks an image that is certified."""
-    paths = [path for path in files_below(folder) if path.suffix == ".h5"]
-    comparisons = cross_check(map(read_result, paths))
-    if comparisons:
-        n_within = sum(comparison.n_within for comparison in comparisons)
-        print(f"{folder}: of {n_within} adversarial images within a certified eps, all are correct")
+    ProofChecks(args.folder, args.data).run()

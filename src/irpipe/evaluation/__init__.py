@@ -15,7 +15,9 @@ from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
 from irpipe.evaluation.sample import Sample, draw_sample
+from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
+from irpipe.results.packed_bytes import pack
 from irpipe.results.result import Result
 from irpipe.runtime.device import machine, versions
 
@@ -30,6 +32,7 @@ def evaluate_checkpoint(
     data: Path,
     device: torch.device,
     code_hash: str,
+    state: EvaluationState | None = None,
 ) -> Result:
     """Attack the network in the checkpoint at `path`, as `evaluate_network` does.
 
@@ -37,7 +40,7 @@ def evaluate_checkpoint(
     """
     network = load_for_attack(path, device)
     test = load(network.metadata["data"], data, "test")
-    return evaluate_network(network, name, options, test, device, code_hash)
+    return evaluate_network(network, name, options, test, device, code_hash, state=state)
 
 
 def evaluate_network(
@@ -48,13 +51,15 @@ def evaluate_network(
     device: torch.device,
     code_hash: str,
     on_images: Callable[[Tensor], None] | None = None,
+    state: EvaluationState | None = None,
 ) -> Result:
     """Attack a network with the attack called `name`.
 
     `options` is the attack's resolved entry, `test` the test set. The arrays of the result have
     the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever `AXIS` of the
     kind names). `on_images` gets the adversarial images `[E, n, C, H, W]` of each batch at the
-    last position on S. Raises IrpipeError for bad input.
+    last position on S. `state` has what an interrupted evaluation has done. Raises IrpipeError for
+    bad input.
     """
     attrs = result_attributes(network, name, options, test, device, code_hash)
     options = attrs["options"]
@@ -62,7 +67,8 @@ def evaluate_network(
     sample, rng = draw_sample(test, options, device)
     label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
-        arrays = _attack_sample(network, kind, options, sample, rng, label, on_images)
+        folder = state.open(attrs) if state else None
+        arrays = _attack_sample(network, kind, options, sample, rng, label, on_images, folder)
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.
         remedy = "; train it again" if attrs["run"].startswith("seed") else ""
@@ -120,6 +126,7 @@ def _attack_sample(
     rng: np.random.RandomState,
     label: str,
     on_images: Callable[[Tensor], None] | None,
+    state: Path | None,
 ) -> dict[str, np.ndarray]:
     """All arrays of a result. Attacks `batch_size` images at a time and joins their arrays."""
     batches = []
@@ -136,11 +143,14 @@ def _attack_sample(
             rng=rng,
             progress_label=f"{label}, images {offset + 1} to {end} of {n_images}",
             offset=offset,
+            state=state,
         )
         batches.append(_attack_batch(batch, kind, options, on_images))
     axis = _axis(kind)
     names = [array for array in batches[0] if array != axis]
     arrays = {array: np.concatenate([batch[array] for batch in batches]) for array in names}
+    for name in [name for name in names if arrays[name].dtype == object]:
+        arrays[name], arrays[f"{name}_size"] = pack(arrays[name])
     arrays["indices"] = sample.indices
     arrays["label"] = sample.labels.cpu().numpy()
     arrays[axis] = batches[0][axis]
@@ -176,6 +186,7 @@ def _attack_batch(
         attack_options["eps"] = eps[is_positive].tolist()
     axis_values: list[int] = []
     parts: dict[str, list[Tensor]] = {}
+    files: dict[str, list[np.ndarray]] = {}
     for output in kind.attack(batch, **attack_options):
         adversarial, max_distance = output.images, output.max_distance
         if max_distance is None:
@@ -194,10 +205,15 @@ def _attack_batch(
             arrays |= metrics(batch, adversarial, **_accepted_options(metrics, options))
         for name, array in arrays.items():
             parts.setdefault(name, []).append(array.transpose(0, 1))
+        for name, rows in output.files.items():
+            of_eps = np.full((len(eps), len(batch.images)), b"", dtype=object)
+            of_eps[is_positive.numpy()] = rows
+            files.setdefault(name, []).append(of_eps.T)
         axis_values.append(output.axis_value)
     if on_images:
         on_images(adversarial)
     stacked = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
+    stacked |= {name: np.stack(part, axis=2) for name, part in files.items()}
     return stacked | {_axis(kind): np.array(axis_values)}
 
 
