@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from irpipe.networks.folded import FoldedNetwork
-from irpipe.networks.input_conv import InputConv2d, input_gradient
+from irpipe.networks.two_layer import is_two_layer, two_convolutions
 
 # Of all classes together. The hidden layers of more maps do not fit into a CPU's cache.
 MAPS_PER_CHUNK = 128
@@ -29,12 +29,7 @@ PathPoints = tuple[tuple[float, float], ...]
 
 def is_smooth_two_layer(backbone: nn.Module) -> bool:
     """Whether the backbone is a convolution, softplus, a convolution and softplus."""
-    types = (nn.Conv2d, nn.Softplus, nn.Conv2d, nn.Softplus)
-    return (
-        isinstance(backbone, nn.Sequential)
-        and len(backbone) == len(types)
-        and all(isinstance(layer, kind) for layer, kind in zip(backbone, types, strict=True))
-    )
+    return is_two_layer(backbone, nn.Softplus)
 
 
 def two_layer_ig(
@@ -54,49 +49,6 @@ def two_layer_ig(
         )
     ]
     return torch.cat(maps)
-
-
-class _Convolution:
-    """A convolution as a linear map and a bias `[channels, 1, 1]`."""
-
-    def __init__(self, layer: nn.Module) -> None:
-        assert isinstance(layer, nn.Conv2d)
-        assert layer.bias is not None
-        self.weight = layer.weight
-        self.bias = layer.bias[:, None, None]
-        self.stride = layer.stride[0]
-        self.padding = int(layer.padding[0])
-        self.is_first = isinstance(layer, InputConv2d)
-
-    def linear(self, inputs: Tensor) -> Tensor:
-        """Return the convolution of `inputs` `[..., channels, h, w]` without the bias."""
-        flat = F.conv2d(inputs.flatten(0, -4), self.weight, None, self.stride, self.padding)
-        return flat.view(*inputs.shape[:-3], *flat.shape[1:])
-
-    def transposed(self, outputs: Tensor, size: torch.Size) -> Tensor:
-        """Return the transpose of `linear` for `outputs` `[..., channels, h, w]`.
-
-        `size` is the height and the width of the result.
-        """
-        flat = outputs.flatten(0, -4)
-        if self.is_first:
-            inputs = input_gradient(flat, self.weight, size, self.stride, self.padding)
-        else:
-            # The last rows and columns, which the stride leaves out.
-            rest = [
-                (length + 2 * self.padding - kernel_size) % self.stride
-                for length, kernel_size in zip(size, self.weight.shape[2:], strict=True)
-            ]
-            inputs = F.conv_transpose2d(
-                flat, self.weight, None, self.stride, self.padding, output_padding=rest
-            )
-        return inputs.view(*outputs.shape[:-3], *inputs.shape[1:])
-
-
-def _convolutions(network: FoldedNetwork) -> tuple[_Convolution, _Convolution]:
-    """The two layers of a network."""
-    first, _, second, _ = network.backbone.children()
-    return _Convolution(first), _Convolution(second)
 
 
 class _TwoLayerIg(torch.autograd.Function):
@@ -121,7 +73,7 @@ class _TwoLayerIg(torch.autograd.Function):
         ctx: Any, images: Tensor, classes: Tensor, network: FoldedNetwork, points: PathPoints
     ) -> Tensor:
         """Return the maps `[N, K, C, H, W]`."""
-        first, second = _convolutions(network)
+        first, second = two_convolutions(network.backbone)
         matrix = network.unflatten(network.matrix[classes])  # M_c, [N, K, ...]
         w_x = first.linear(images)  # W x
         total = w_x.new_zeros(())
@@ -143,7 +95,7 @@ class _TwoLayerIg(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
         """Return the gradient for the images."""
         images, classes, average, *stored = ctx.saved_tensors
-        first, second = _convolutions(ctx.network)
+        first, second = two_convolutions(ctx.network.backbone)
         matrix = ctx.network.unflatten(ctx.network.matrix[classes])
         direction = first.linear(gradient * images[:, None])  # u_c
         total = torch.zeros_like(direction[:, 0])

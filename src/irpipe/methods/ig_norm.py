@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from irpipe.methods import Objective
+from irpipe.methods._two_layer_ig_norm import two_layer_attributions
+from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Classifier
+from irpipe.networks.two_layer import is_two_layer
 from irpipe.option_types import Count, NotNegative
 
 
@@ -36,12 +39,15 @@ def objective(
     one image's loss. So its effective weight is `reg_weight` / N, unless `per_image` (C.3 T6).
     """
     weight = reg_weight if per_image else reg_weight / len(labels)
+    clean_cross_entropy = None if adversarial else F.cross_entropy(network(images), labels)
 
     def with_ig_steps(n_terms: int) -> Callable[[Tensor], Tensor]:
         """Return the loss whose integrated gradients are sums of `n_terms` terms."""
 
         def loss(perturbed: Tensor) -> Tensor:
-            cross_entropy = F.cross_entropy(network(perturbed if adversarial else images), labels)
+            cross_entropy = clean_cross_entropy
+            if cross_entropy is None:
+                cross_entropy = F.cross_entropy(network(perturbed), labels)
             ig = attributions(network, images, perturbed, labels, n_terms)
             return cross_entropy + weight * ig.abs().flatten(1).sum(dim=1).mean()
 
@@ -63,9 +69,12 @@ def attributions(
     x are `images`, x' are `perturbed`. Each term is taken at the right end of its interval
     (C.3 T7). Differentiable with respect to `perturbed` and the weights of the network.
     """
+    if isinstance(network, FoldedNetwork) and is_two_layer(network.backbone, nn.ReLU):
+        return two_layer_attributions(network, images, perturbed, labels, ig_steps)
     change = perturbed - images
-    fractions = torch.arange(1, ig_steps + 1, device=change.device).view(-1, 1, 1, 1, 1) / ig_steps
-    path = (images + fractions * change).flatten(0, 1)  # all terms in one batch, [m N, C, H, W]
+    shares = torch.arange(1, ig_steps + 1, dtype=change.dtype, device=change.device) / ig_steps
+    # All terms are in one batch, [m N, C, H, W].
+    path = (images + shares.view(-1, 1, 1, 1, 1) * change).flatten(0, 1)
     if not path.requires_grad:
         path.requires_grad_()
     loss = F.cross_entropy(network(path), labels.repeat(ig_steps), reduction="sum")

@@ -52,12 +52,12 @@ class FoldedNetwork:
         return F.conv2d(hidden, weight, bias, padding=padding)
 
     def _flatten(self, hidden: Tensor) -> Tensor:
-        """Return the backbone's output as `[N, K h w]`, its entries in their order in memory.
+        """Return the backbone's output as `[..., K h w]`, its entries in their order in memory.
 
         Another order would have to copy them, which costs a tenth of an attack's time.
         """
-        in_memory_order = hidden.permute(0, 2, 3, 1) if self.is_channels_last else hidden
-        return in_memory_order.flatten(1)
+        in_memory_order = hidden.movedim(-3, -1) if self.is_channels_last else hidden
+        return in_memory_order.flatten(-3)
 
     def unflatten(self, flat: Tensor) -> Tensor:
         """Return outputs of the backbone `[..., channels, h, w]` from `[..., K h w]`."""
@@ -68,7 +68,11 @@ class FoldedNetwork:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits `[N, classes]`."""
-        return F.linear(self._flatten(self.backbone(images)), self.matrix, self.bias)
+        return self.logits_of(self.backbone(images))
+
+    def logits_of(self, hidden: Tensor) -> Tensor:
+        """Return the logits `[..., classes]` for the backbone's output `[..., channels, h, w]`."""
+        return F.linear(self._flatten(hidden), self.matrix, self.bias)
 
     def maps(self, images: Tensor, positive_head: bool = False) -> Tensor:
         """Return the class activation maps `[N, classes, h, w]`, as `Network.maps`."""
