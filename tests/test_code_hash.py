@@ -42,9 +42,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         path.write_text(text, encoding="utf-8")
     monkeypatch.setattr(code_hash, "SOURCE_FOLDER", tmp_path)
     monkeypatch.setattr(code_hash, "PACKAGE", "pk")
-    code_hash._hash_module.cache_clear()
+    code_hash._hash_file.cache_clear()
     yield tmp_path / "pk"
-    code_hash._hash_module.cache_clear()
+    code_hash._hash_file.cache_clear()
 
 
 def hash_after_change(path: Path, old: str, new: str, module: str = "pk.a") -> str:
@@ -52,10 +52,10 @@ def hash_after_change(path: Path, old: str, new: str, module: str = "pk.a") -> s
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
-    code_hash._hash_module.cache_clear()
+    code_hash._hash_file.cache_clear()
     changed_hash = code_hash.code_hash(module)
     path.write_text(text, encoding="utf-8")
-    code_hash._hash_module.cache_clear()
+    code_hash._hash_file.cache_clear()
     return changed_hash
 
 

@@ -15,37 +15,25 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from irpipe.outside_code import (
+    imported_names,
+    is_outside,
+    outside_file,
+    own_modules,
+    parse_file,
+    source_path,
+)
+
 SOURCE_FOLDER = Path(__file__).resolve().parent.parent
 PACKAGE = "irpipe"
 # These modules cannot change a number. The values of options reach the rules as parameters.
 IGNORED_MODULES = {
     "irpipe.errors",
     "irpipe.option_types",
+    "irpipe.outside_code",
     "irpipe.runtime.gpu_lock",
     "irpipe.runtime.progress",
 }
-
-
-def _source_path(module: str) -> Path | None:
-    base = SOURCE_FOLDER.joinpath(*module.split("."))
-    for candidate in (base.with_suffix(".py"), base / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-def _imported_modules(tree: ast.AST) -> set[str]:
-    """Names of all modules that an import statement anywhere in `tree` may load.
-
-    Relative imports are left out, because the package has none.
-    """
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
@@ -65,56 +53,78 @@ def _data_files(path: Path, source: str) -> Iterator[Path]:
 
 
 @functools.cache
-def _hash_module(module: str) -> tuple[str, frozenset[str]]:
-    """Hash of one module without its imports, and the modules of this package that it imports."""
-    path = _source_path(module)
-    if path is None:
-        raise ModuleNotFoundError(f"no source file for {module} below {SOURCE_FOLDER}")
-    source = path.read_text(encoding="utf-8")
-    tree = ast.parse(source, str(path))
+def _hash_file(path: Path) -> tuple[str, frozenset[str]]:
+    """Hash of one file without its imports, and the modules of this package that it imports."""
+    tree = parse_file(path)
     imported = {
         name
-        for name in _imported_modules(tree)
-        if name.split(".")[0] == PACKAGE and _source_path(name)
+        for name in imported_names(tree)
+        if name.split(".")[0] == PACKAGE and name != PACKAGE and source_path(name, SOURCE_FOLDER)
     }
     content = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode())
-    for file in _data_files(path, source):
+    for file in _data_files(path, path.read_text(encoding="utf-8")):
         content.update(file.read_bytes())
-    return content.hexdigest(), frozenset(imported - {module})
+    return content.hexdigest(), frozenset(imported)
 
 
 def code_hash(*modules: str) -> str:
-    """Hash (12 hex digits) of `modules` and of all that they import from this package."""
+    """Hash (12 hex digits) of `modules` and of all that they import from this package.
+
+    A module may be a file `./...` beside the config. It counts with all that it imports from its
+    own folder. Raises IrpipeError if there is no such file.
+    """
     hashes: dict[str, str] = {}
-    pending = list(modules)
+    pending: list[str] = []
+    for module in modules:
+        if is_outside(module):
+            path = outside_file(module)
+            for name, file in {"": path, **own_modules(path)}.items():
+                hashes[f"{module} {name}"], imported = _hash_file(file)
+                pending += imported
+        else:
+            pending.append(module)
     while pending:
         module = pending.pop()
         if module not in hashes and module not in IGNORED_MODULES:
-            hashes[module], imported = _hash_module(module)
+            source = source_path(module, SOURCE_FOLDER)
+            if source is None:
+                raise ModuleNotFoundError(f"no source file for {module} below {SOURCE_FOLDER}")
+            hashes[module], imported = _hash_file(source)
             pending += imported
     return hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()[:12]
 
 
+def _module(category: str, kind: str) -> str:
+    """The module of a kind, as `code_hash` takes it."""
+    return kind if is_outside(kind) else f"irpipe.{category}.{kind}"
+
+
 def of_data(data: str) -> str:
     """Hash of the code that reads a data set kind."""
-    return code_hash("irpipe.datasets", f"irpipe.datasets.{data}")
+    return code_hash("irpipe.datasets", _module("datasets", data))
 
 
-def of_training(data: str, method: str) -> str:
-    """Hash of the code that decides a network trained on a data set kind by a method kind."""
-    return code_hash("irpipe.training.run", f"irpipe.datasets.{data}", f"irpipe.methods.{method}")
+def of_training(data: str, method: str, model: str = "") -> str:
+    """Hash of the code that decides a network trained on a data set kind by a method kind.
+
+    `model` counts if it is a file beside the config.
+    """
+    models = [model] if is_outside(model) else []
+    return code_hash(
+        "irpipe.training.run", _module("datasets", data), _module("methods", method), *models
+    )
 
 
 def of_evaluation(data: str, attack: str) -> str:
     """Hash of the code that decides the result of an attack kind on a data set kind."""
-    return code_hash("irpipe.evaluation", f"irpipe.datasets.{data}", f"irpipe.attacks.{attack}")
+    return code_hash("irpipe.evaluation", _module("datasets", data), _module("attacks", attack))
 
 
 def of_import(data: str) -> str:
     """Hash of the code that decides the checkpoint of a released network, by data set kind."""
-    return code_hash("irpipe.networks.released", f"irpipe.datasets.{data}")
+    return code_hash("irpipe.networks.released", _module("datasets", data))
 
 
 def of_report(kind: str) -> str:
     """Hash of the code that decides a table or figure of a kind."""
-    return code_hash(f"irpipe.reports.{kind}")
+    return code_hash(_module("reports", kind))

@@ -3,7 +3,7 @@
 from fractions import Fraction
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 
 def _number(value: Any) -> Any:
@@ -53,11 +53,22 @@ def _folder(value: Any) -> Any:
     return value
 
 
+def _model(value: str) -> str:
+    """The model, if it is one of irpipe or a file beside the config."""
+    if value not in MODELS and not value.startswith("./"):
+        raise ValueError(f"neither {', '.join(MODELS)} nor a file ./FILE.py beside the config")
+    return value
+
+
 def _bool(value: Any) -> Any:
     """The truth value, which is text in `snakemake --config download=true`."""
     return value == "true" if value in ("true", "false") else value
 
 
+# The architectures of the paper, and what networks are called that irpipe cannot build.
+MODELS = ("small", "pool", "wresnet", "own")
+_MODEL_SCHEMA = {"anyOf": [{"enum": list(MODELS)}, {"type": "string", "pattern": r"^\./.*\.py$"}]}
+Model = Annotated[str, AfterValidator(_model), WithJsonSchema(_MODEL_SCHEMA)]
 Number = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
 NotNegative = Annotated[Number, Field(ge=0)]

@@ -8,10 +8,13 @@ A file may import modules of its own folder. Nothing here affects a number.
 """
 
 import ast
+import contextlib
 import hashlib
+import importlib
 import importlib.util
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +31,11 @@ def is_outside(name: object) -> bool:
     return isinstance(name, str) and name.startswith("./")
 
 
+def plain_name(name: str) -> str:
+    """A name as it stands in paths and tables: `wide` for the file `./nets/wide.py`."""
+    return Path(name).stem if is_outside(name) else name
+
+
 def outside_file(name: str) -> Path:
     """The path of the file that a config names `./...`.
 
@@ -42,6 +50,20 @@ def outside_file(name: str) -> Path:
     if not path.is_file():
         raise IrpipeError(f"{name}: no such file in {folder.resolve()}, the folder of the config")
     return path
+
+
+def external_file(source: str) -> Path:
+    """The file of an external network that a config names.
+
+    `source` is `./NET.safetensors`, `./NET.pt2` or `./FILE.py:function`. Raises IrpipeError if it
+    is something else, or as `outside_file` does.
+    """
+    name, colon, function = source.partition(":")
+    is_file = not colon and name.endswith((".safetensors", ".pt2"))
+    if not (is_file or (name.endswith(".py") and function.isidentifier())):
+        expected = "./NET.safetensors, ./NET.pt2 or ./FILE.py:function"
+        raise IrpipeError(f"'{source}': expected {expected}, beside the config")
+    return outside_file(name)
 
 
 def parse_file(path: Path) -> ast.Module:
@@ -66,8 +88,7 @@ def imported_names(tree: ast.AST, package: str = "") -> set[str]:
             parts = [*parents, node.module] if node.level else [node.module]
             base = ".".join(part for part in parts if part)
             names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
-    # Python also runs the __init__.py of each package on the way.
-    return {name.rsplit(".", n)[0] for name in names if name for n in range(name.count(".") + 1)}
+    return names - {""}
 
 
 def source_path(module: str, folder: Path) -> Path | None:
@@ -89,7 +110,10 @@ def own_modules(path: Path) -> dict[str, Path]:
     while pending:
         module, file = pending.pop()
         package = module if file.name == "__init__.py" else module.rpartition(".")[0]
-        for name in imported_names(parse_file(file), package):
+        names = imported_names(parse_file(file), package)
+        # Python also runs the __init__.py of each package on the way.
+        parents = {name.rsplit(".", n)[0] for name in names for n in range(name.count(".") + 1)}
+        for name in parents:
             source = source_path(name, path.parent)
             if source and name not in modules:
                 modules[name] = source
@@ -138,6 +162,30 @@ def _execute(name: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def import_kind(category: str, kind: str) -> ModuleType:
+    """The module of a kind: a file beside the config, or one of the registry `category`.
+
+    Raises IrpipeError if it is a file that cannot be imported.
+    """
+    if is_outside(kind):
+        return import_file(outside_file(kind))
+    return importlib.import_module(f"irpipe.{category}.{kind}")
+
+
+@contextlib.contextmanager
+def code_lies_beside(config: Path | None) -> Iterator[None]:
+    """Within this context, files of code lie beside `config`; None leaves IRPIPE_CODE as it is."""
+    before = os.environ.get("IRPIPE_CODE")
+    if config is not None:
+        os.environ["IRPIPE_CODE"] = str(config.parent)
+    try:
+        yield
+    finally:
+        os.environ.pop("IRPIPE_CODE", None)
+        if before is not None:
+            os.environ["IRPIPE_CODE"] = before
 
 
 def _first_line(error: BaseException) -> str:

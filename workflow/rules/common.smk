@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from irpipe.config import captions
 from irpipe.config.only import keep_only
 from irpipe.errors import IrpipeError
 from irpipe.results import data_record
+from irpipe.outside_code import external_file, is_outside, plain_name
 from irpipe.runtime import gpu_lock
 
 
@@ -28,6 +30,10 @@ for argument in workflow.config_settings.config_args or ():
     if key in ("data", "released") and not isinstance(config.get(key), str | None):
         config[key] = text
 
+# Code that the config names lies beside it.
+CONFIG_FILES = workflow.overwrite_configfiles or workflow.configfiles
+os.environ["IRPIPE_CODE"] = os.path.dirname(os.path.abspath([*CONFIG_FILES, "."][0]))
+
 try:
     CONFIG = configs.validate(config)
     # All networks, since surrogates may be others than those that `only` selects.
@@ -36,6 +42,9 @@ try:
     }
     CONFIG = keep_only(CONFIG)
     SELECTED_RUNS = [run for entry in CONFIG["networks"] for run in configs.runs(entry)]
+    MODEL_OF = {
+        plain_name(entry["model"]): entry["model"] for entry in NETWORKS.values()
+    }
     # Folders reach the commands through the environment: moving them changes no number,
     # so it must not rerun a job.
     for variable, key in (("IRPIPE_DATA", "data"), ("IRPIPE_RELEASED", "released")):
@@ -65,7 +74,7 @@ config["captions"] = {  # where the report's templates find them
 TRAINING_LOGS = [
     f"results/{'/'.join(run)}/training_log.csv"
     for run in SELECTED_RUNS
-    if run[3] != "released"
+    if run[3].startswith("seed")
 ]
 TABLES = [
     f"results/tables/table_{name}.{suffix}"
@@ -145,6 +154,32 @@ def network(wildcards, run):
     return NETWORKS[wildcards.dataset, wildcards.model, wildcards.method, run]
 
 
+def external_arguments(wildcards):
+    """A network from elsewhere and what it is called, as arguments of the irpipe command."""
+    source = network(wildcards, "external")["checkpoints"][wildcards.method]
+    names = f"{wildcards.model}/{wildcards.method}"
+    dataset = entry_argument("datasets", wildcards.dataset)
+    return shlex.join(
+        ["--checkpoint", source, "--external", names, "--dataset", dataset]
+    )
+
+
+def network_code(wildcards):
+    """Hash of a network from elsewhere: of its file or, if that is Python, of its code."""
+    source = network(wildcards, "external")["checkpoints"][wildcards.method]
+    path = external_file(source)
+    if path.suffix == ".py":
+        return code_hash.code_hash(source.partition(":")[0])
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def model_code(wildcards):
+    """Hash of a model that is a file beside the config; empty for others."""
+    model = MODEL_OF[wildcards.model]
+    return code_hash.code_hash(model) if is_outside(model) else ""
+
+
 def report_label(section, name):
     """How the report page lists a table or figure."""
     # Snakemake takes {x} for a wildcard, but not with an invisible letter after the brace.
@@ -166,7 +201,7 @@ wildcard_constraints:
     dataset=any_of(CONFIG["datasets"]),
     model=any_of({run[1] for run in NETWORKS}),
     method=any_of({run[2] for run in NETWORKS}),
-    run=any_of({run[3] for run in NETWORKS}),
+    run=any_of({run[3] for run in NETWORKS} - {"external"}),
     k=r"\d+",
     split="train|test",
     attack=any_of(CONFIG["attacks"]),

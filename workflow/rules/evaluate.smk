@@ -23,6 +23,7 @@ rule evaluate:
         mem_mb=lambda w, attempt: 4000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
+        network=lambda w, input: shlex.join(["--checkpoint", input.network]),
         # Snakemake reruns the job when this one changes, and not when paths of inputs do.
         entry=lambda w: entry_argument("attacks", w.attack),
         attack=attack_argument,
@@ -31,6 +32,27 @@ rule evaluate:
         ),
         state=state_dir,
     shell:
-        "irpipe evaluate --checkpoint {input.network:q} --attack {params.attack:q}"
+        "irpipe evaluate {params.network} --attack {params.attack:q}"
         " --state {params.state:q}"
         " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"
+
+
+use rule evaluate as evaluate_external with:
+    input:
+        data="results/data/{dataset}.test.json",
+        surrogates=lambda w: CONFIG["attacks"][w.attack].get("surrogates", []),
+    output:
+        "results/{dataset}/{model}/{method}/external/{attack}.h5",
+    log:
+        "results/logs/{dataset}/{model}/{method}/external/{attack}.log",
+    benchmark:
+        "results/benchmarks/{dataset}/{model}/{method}/external/{attack}.tsv"
+    params:
+        network=external_arguments,
+        network_code=network_code,
+        entry=lambda w: entry_argument("attacks", w.attack),
+        attack=attack_argument,
+        code_hash=lambda w: code_hash.of_evaluation(
+            kind("datasets", w.dataset), kind("attacks", w.attack)
+        ),
+        state=state_dir,

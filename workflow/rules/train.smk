@@ -2,6 +2,7 @@
 
 
 envvars:
+    "IRPIPE_CODE",
     "IRPIPE_DATA",
     "IRPIPE_LOCK_GPU",
     "IRPIPE_RELEASED",
@@ -53,10 +54,12 @@ rule import_released:
         sha256=lambda w: released_sha256(
             network(w, "released")["released_files"][w.method]
         ),
+        model=lambda w: MODEL_OF[w.model],
+        model_code=model_code,
         code_hash=lambda w: code_hash.of_import(kind("datasets", w.dataset)),
     shell:
         'irpipe import "$IRPIPE_RELEASED"/{params.file:q} --dataset {params.dataset:q}'
-        " --model {wildcards.model} --method {wildcards.method}"
+        " --model {params.model:q} --method {wildcards.method}"
         " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"
 
 
@@ -82,12 +85,13 @@ rule train:
         dataset=lambda w: entry_argument("datasets", w.dataset),
         method=lambda w: entry_argument("methods", w.method),
         recipe=lambda w: entry_argument("recipes", network(w, f"seed{w.k}")["recipe"]),
+        model=lambda w: MODEL_OF[w.model],
         code_hash=lambda w: code_hash.of_training(
-            kind("datasets", w.dataset), kind("methods", w.method)
+            kind("datasets", w.dataset), kind("methods", w.method), MODEL_OF[w.model]
         ),
         state=state_dir,
     shell:
-        "irpipe train --dataset {params.dataset:q} --model {wildcards.model}"
+        "irpipe train --dataset {params.dataset:q} --model {params.model:q}"
         " --method {params.method:q}"
         " --recipe {params.recipe:q} --run {wildcards.k} --state {params.state:q}"
         " --code {params.code_hash} --output {output.network:q} --log {output.log:q}"

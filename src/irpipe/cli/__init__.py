@@ -16,6 +16,7 @@ from typing import NoReturn
 import irpipe
 from irpipe.cli._failures import machine_failure, print_traceback
 from irpipe.errors import IrpipeError
+from irpipe.outside_code import code_lies_beside
 
 # Command: its module in this package, and its help text.
 COMMANDS = {
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
     try:
-        args.run_command(args)
+        with code_lies_beside(getattr(args, "config", None)):
+            args.run_command(args)
     except (IrpipeError, MemoryError, RuntimeError) as error:
         message = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
         if not message:

@@ -9,6 +9,8 @@ from irpipe import config
 from irpipe.config.yaml_reader import parse_yaml
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
+from irpipe.option_types import MODELS
+from irpipe.outside_code import is_outside
 
 ENTRY = "a name from the configs, or a new entry NAME={kind: ..., ...}"
 
@@ -44,7 +46,16 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add --model."""
-    parser.add_argument("--model", required=True, choices=["small", "pool", "wresnet"])
+    text = "small, pool, wresnet, or a file ./FILE.py beside the config"
+    parser.add_argument("--model", required=True, type=_model, help=text)
+
+
+def _model(text: str) -> str:
+    """The model of that name, or of the file `./FILE.py` beside the config."""
+    models = MODELS[:-1]  # `own` cannot be built
+    if text not in models and not is_outside(text):
+        raise argparse.ArgumentTypeError(f"neither {', '.join(models)} nor ./FILE.py: '{text}'")
+    return text
 
 
 def add_output(parser: argparse.ArgumentParser, metavar: str, text: str | None = None) -> None:

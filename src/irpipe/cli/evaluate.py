@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from irpipe import code_hash, config
 from irpipe.cli import _arguments
@@ -17,7 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     _arguments.add_config(parser)
     _arguments.add_code(parser)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="NET.safetensors")
+    text = "NET.safetensors of irpipe or, with --external, NET.pt2 or FILE.py:function"
+    parser.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
+    text = (
+        "what a network from elsewhere is called: model and method; --dataset says what its images "
+        "are. It is a file beside the config, and can run any code"
+    )
+    parser.add_argument("--external", metavar="MODEL/METHOD", help=text)
+    parser.add_argument("--dataset", metavar="NAME", help=f"with --external: {_arguments.ENTRY}")
     _arguments.add_entries(parser, "attack")
     _arguments.add_data(parser)
     _arguments.add_device(parser)
@@ -26,28 +34,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _arguments.add_output(parser, "RESULT.h5")
 
 
+def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, Any]]:
+    """The names of an external network, none for another, and the entry of its data set."""
+    if not args.external:
+        path = Path(args.checkpoint)
+        metadata = read_checkpoint(path).identity(path)
+        return {}, config.resolve_named("datasets", metadata["data"], f"{path}: data")
+    if not args.dataset:
+        raise IrpipeError("--external: needs --dataset, which says what the images are")
+    dataset, data = _arguments.read_entry("datasets", args.dataset, args.config)
+    model, _, method = args.external.partition("/")
+    for name in (model, method):
+        config.check_name(name, "--external")
+    names = {"dataset": dataset, "model": model, "method": method, "run": "external"}
+    return names, data
+
+
 def run(args: argparse.Namespace) -> None:
     """Attack the network and write the result."""
     name, options = _arguments.read_entry("attacks", args.attack, args.config)
     ensure_writable(args.output)
     require_packages(options["kind"])
-    metadata = read_checkpoint(args.checkpoint).identity(args.checkpoint)
-    data = config.resolve_named("datasets", metadata["data"], f"{args.checkpoint}: data")
+    names, data = _names_and_data(args)
     current = code_hash.of_evaluation(data["kind"], options["kind"])
     _arguments.require_code(current, args.code)
-    from irpipe.datasets import data_root
-    from irpipe.evaluation import evaluate_checkpoint
+    from irpipe.datasets import data_root, load
+    from irpipe.evaluation import evaluate_network
     from irpipe.evaluation.state import EvaluationState
+    from irpipe.networks.load import load_for_attack
+    from irpipe.networks.load_external import load_under_names
     from irpipe.runtime.device import select_device
 
     device = select_device(args.device)
     state = EvaluationState(args.state or args.output.parent / ".state")
+    if names:
+        network = load_under_names(args.checkpoint, names, data, device)
+    else:
+        network = load_for_attack(Path(args.checkpoint), device)
+    test = load(data, data_root(args.data), "test")
     try:
-        result = evaluate_checkpoint(
-            args.checkpoint, name, options, data_root(args.data), device, current, state
-        )
+        result = evaluate_network(network, name, options, test, device, current, state=state)
     except Exception as error:
-        if is_ours(error):
+        # Whatever an external network's code raises is the network's error.
+        if is_ours(error) and (not names or isinstance(error, IrpipeError)):
             raise
         raise IrpipeError(attack_failure(error, name, str(args.checkpoint))) from error
     write_result(args.output, result)

@@ -1,12 +1,12 @@
 """`irpipe report`: make one table or figure from results."""
 
 import argparse
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 from irpipe import code_hash
 from irpipe.cli import _arguments
+from irpipe.outside_code import import_kind
 from irpipe.results.job_costs import read_job_costs
 from irpipe.results.result import read_result
 from irpipe.results.training_log import read_training_log
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> None:
     section = "tables" if args.table else "figures"
     name, options = _arguments.read_entry(section, args.table or args.figure, args.config)
     _arguments.require_code(code_hash.of_report(options["kind"]), args.code)
-    kind = importlib.import_module(f"irpipe.reports.{options['kind']}")
+    kind = import_kind("reports", options["kind"])
     report: Callable[..., list[Path]] = kind.report
     keywords = {key: value for key, value in options.items() if key != "kind"}
     results = [READERS.get(path.suffix, read_result)(path) for path in args.results]

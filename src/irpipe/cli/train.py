@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         raise IrpipeError(
             f"--run {args.run}: count networks from 0; seed + run must stay below 2**32"
         )
-    current = code_hash.of_training(data["kind"], options["kind"])
+    current = code_hash.of_training(data["kind"], options["kind"], args.model)
     _arguments.require_code(current, args.code)
     from irpipe.datasets import data_root
     from irpipe.runtime.device import select_device

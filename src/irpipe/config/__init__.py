@@ -14,11 +14,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from irpipe.config.kinds import CROSS_CHECK, as_one_line_error, resolve_entry
+from irpipe.config.kinds import (
+    CROSS_CHECK,
+    as_one_line_error,
+    check_model_file,
+    resolve_entry,
+)
 from irpipe.config.only import keep_only
 from irpipe.config.schema import Config, Recipe
 from irpipe.config.yaml_reader import check_plain_values, read_yaml
 from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such
+from irpipe.option_types import MODELS
+from irpipe.outside_code import external_file, is_outside, plain_name
 
 # A wheel carries the project's configs in the package.
 _CARRIED_CONFIGS = Path(__file__).resolve().parent / "shipped"
@@ -54,10 +61,15 @@ def validate(raw: dict[str, Any], location: str = "config") -> dict[str, Any]:
     for name in config["recipes"]:
         check_name(name, f"{location}.recipes")
     known_runs: set[Run] = set()
+    models: dict[str, str] = {}
     for i, entry in enumerate(config["networks"]):
         if entry["seeds"] is None:
             entry["seeds"] = config["seeds"] if entry["recipe"] else 0
         _check_networks(entry, model, f"{location}.networks.{i}")
+        first = models.setdefault(plain_name(entry["model"]), entry["model"])
+        if first != entry["model"]:
+            key = f"{location}.networks.{i}.model"
+            raise IrpipeError(f"{key}: {entry['model']} has the name of {first}; rename it")
         for run in runs(entry):
             if run in known_runs:
                 name = "/".join(run)
@@ -83,14 +95,15 @@ def check_name(name: str, location: str) -> None:
 def _check_networks(entry: dict[str, Any], config: Config, location: str) -> None:
     """Check that a `networks` entry makes networks, and only names what the config defines."""
     is_trained = entry["seeds"] > 0
-    files = entry["released_files"]
+    files = entry["released_files"] | entry["checkpoints"]
     recipes = [entry["recipe"]] if entry["recipe"] else []
     # Key of the entry, what its names are, the names that it may have, the names that it has.
     references: list[tuple[str, str, Collection[str], list[str]]] = [
         ("dataset", "dataset", config.datasets, [entry["dataset"]]),
         ("attacks", "attack", config.attacks, entry["attacks"]),
         ("methods", "method", config.methods, entry["methods"] if is_trained else []),
-        ("released_files", "method", entry["methods"], list(files)),
+        ("released_files", "method", entry["methods"], list(entry["released_files"])),
+        ("checkpoints", "method", entry["methods"], list(entry["checkpoints"])),
         ("recipe", "recipe", config.recipes, recipes),
     ]
     for key, noun, known, names in references:
@@ -102,17 +115,41 @@ def _check_networks(entry: dict[str, Any], config: Config, location: str) -> Non
             f"{location}.recipe: missing; {entry['seeds']} networks per method are to be trained"
         )
     if not is_trained and not files:
-        raise IrpipeError(f"{location}: makes no network; add a recipe or released_files")
+        raise IrpipeError(
+            f"{location}: makes no network; add a recipe, released_files or checkpoints"
+        )
     for method in entry["methods"]:
         if not is_trained and method not in files:
             raise IrpipeError(
                 f"{location}.methods: makes no network of '{method}'; "
                 "name its released file or drop it"
             )
+    _check_code(entry, is_trained, location)
     for key in ("methods", "attacks"):
         if len(set(entry[key])) < len(entry[key]):
             names_text = reprlib.repr(entry[key])
             raise IrpipeError(f"{location}.{key}: has a name twice; found {names_text}")
+
+
+def _check_code(entry: dict[str, Any], is_trained: bool, location: str) -> None:
+    """Check the files beside the config that a `networks` entry names."""
+    model = entry["model"]
+    if model == "own" and (is_trained or entry["released_files"]):
+        raise IrpipeError(f"{location}.model: own is for checkpoints; say which model to build")
+    keys = {"model": model} | {
+        f"checkpoints.{method}": source for method, source in entry["checkpoints"].items()
+    }
+    for key, name in keys.items():
+        try:
+            if key != "model":
+                external_file(name)
+            elif is_outside(name):
+                check_model_file(name)
+                check_name(plain_name(name), "file")
+        except IrpipeError as error:
+            raise IrpipeError(f"{location}.{key}: {error}") from error
+    if is_outside(model) and plain_name(model) in MODELS:
+        raise IrpipeError(f"{location}.model: {model} has the name of a model of irpipe; rename it")
 
 
 def _check_reports(config: dict[str, Any], location: str) -> None:
@@ -159,8 +196,11 @@ def runs(entry: dict[str, Any]) -> list[Run]:
     for method in entry["methods"]:
         if method in entry["released_files"]:
             runs_of_methods.append((method, "released"))
+        if method in entry["checkpoints"]:
+            runs_of_methods.append((method, "external"))
         runs_of_methods += [(method, f"seed{k}") for k in range(entry["seeds"])]
-    return [(entry["dataset"], entry["model"], method, run) for method, run in runs_of_methods]
+    model = plain_name(entry["model"])
+    return [(entry["dataset"], model, method, run) for method, run in runs_of_methods]
 
 
 def resolve_named(section: str, entry: object, location: str) -> dict[str, Any]:

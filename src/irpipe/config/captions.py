@@ -4,7 +4,8 @@ import ast
 from typing import Any
 
 from irpipe import config as configs
-from irpipe.config.kinds import PACKAGE_FOLDER
+from irpipe.config.kinds import kind_file
+from irpipe.outside_code import parse_file
 
 PARTS = ("The paper", "The paper's appendix", "Beyond the paper")
 
@@ -37,8 +38,7 @@ def caption(config: dict[str, Any], section: str, name: str) -> str:
 
 
 def _first_paragraph(kind: str) -> str:
-    source = (PACKAGE_FOLDER / "reports" / f"{kind}.py").read_text(encoding="utf-8")
-    docstring = ast.get_docstring(ast.parse(source)) or ""
+    docstring = ast.get_docstring(parse_file(kind_file("reports", kind))) or ""
     return docstring.split("\n\n")[0].replace("\n", " ")
 
 

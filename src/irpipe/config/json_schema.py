@@ -16,6 +16,12 @@ from irpipe.config.schema import Config
 # JSON schema's names of bounds. After a BeforeValidator, pydantic exports its own names.
 BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "le": "maximum", "lt": "exclusiveMaximum"}
 # A number may be written as a fraction, such as 8/255.
+# A file beside the config, whose options the schema cannot know.
+OUTSIDE_ENTRY = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {"kind": {"type": "string", "pattern": r"^\./.*\.py$"}},
+}
 FRACTION = {"type": "string", "pattern": r"^\s*\d+\s*/\s*\d+\s*$"}
 
 
@@ -26,6 +32,7 @@ def config_schema() -> dict[str, Any]:
     definitions["Recipe"] = _as_written(definitions["Recipe"])
     for category in FUNCTION_OF_CATEGORY:
         variants = [_entry_schema(category, kind) for kind in kinds(category)]
+        variants.append(OUTSIDE_ENTRY)
         definitions[category] = {"type": "object", "required": ["kind"], "oneOf": variants}
     for section, category in CATEGORY_OF_SECTION.items():
         entries = schema["properties"][section]

@@ -1,8 +1,9 @@
 """The grammar of everything that has a name: `{kind: <file name>, ...options}`.
 
 The kind is a file in `datasets/`, `methods/`, `attacks/` or `reports/`; the folder listing is the
-registry. A kind's options are the keyword-only arguments of its one function. They are read from
-the source. So checking a config imports no torch, and each default stands in one place, the
+registry. Or it is a file beside the config, such as `./my/method.py` (`outside_code`). A kind's
+options are the keyword-only arguments of its one function. They are read from the source. So
+checking a config imports no torch and runs no code, and each default stands in one place, the
 signature.
 """
 
@@ -12,10 +13,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from irpipe import option_types
-from irpipe.errors import IrpipeError, no_such
+from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such
+from irpipe.outside_code import is_outside, outside_file, parse_file
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 FUNCTION_OF_CATEGORY = {
@@ -58,13 +60,25 @@ def kinds(category: str) -> list[str]:
     return sorted(path.stem for path in (PACKAGE_FOLDER / category).glob("[!_]*.py"))
 
 
-@cache
+def kind_file(category: str, kind: str) -> Path:
+    """The file of a kind. Raises IrpipeError if a file beside the config is missing."""
+    return outside_file(kind) if is_outside(kind) else PACKAGE_FOLDER / category / f"{kind}.py"
+
+
 def options_model(category: str, kind: str) -> type[StrictModel]:
     """A pydantic model with one field per option of a kind. It checks the kind's entries.
 
     Raises IrpipeError if the kind's file lacks its function, or an option has no type.
     """
-    arguments = _option_arguments(category, kind)
+    path = kind_file(category, kind)
+    return _options_model(category, path, path.stat().st_mtime_ns)
+
+
+@cache
+def _options_model(category: str, path: Path, _mtime: int) -> type[StrictModel]:
+    """As `options_model`, for a file that was changed last at a time."""
+    arguments = _option_arguments(category, path)
+    location = f"{category}/{path.name}" if path.is_relative_to(PACKAGE_FOLDER) else str(path)
     names = {argument.arg for argument, _ in arguments}
     fields: dict[str, Any] = {}
     if category == "attacks":
@@ -73,23 +87,57 @@ def options_model(category: str, kind: str) -> type[StrictModel]:
             del fields["eps"]
     for argument, default in arguments:
         if argument.annotation is None:
-            raise IrpipeError(f"{category}/{kind}.py: option '{argument.arg}' has no type")
+            raise IrpipeError(f"{location}: option '{argument.arg}' has no type")
         if default is None and argument.arg in fields:
             continue  # a common option with its common default
-        annotation = eval(ast.unparse(argument.annotation), dict(OPTION_TYPES))
-        fields[argument.arg] = (annotation, ... if default is None else ast.literal_eval(default))
-    return create_model(f"{category}/{kind}", __base__=StrictModel, **fields)
+        key = f"{location}: option '{argument.arg}'"
+        fields[argument.arg] = (_type_of(argument.annotation, key), _default(default, key))
+    try:
+        return create_model(location, __base__=StrictModel, **fields)
+    except (TypeError, ValueError, NameError, PydanticUserError) as error:
+        raise IrpipeError(f"{location}: {str(error).splitlines()[0]}") from error
 
 
-def _option_arguments(category: str, kind: str) -> list[tuple[ast.arg, ast.expr | None]]:
+def _type_of(annotation: ast.expr, key: str) -> Any:
+    """The type that an annotation names. Nothing else in it is evaluated."""
+    for node in ast.walk(annotation):
+        is_name = isinstance(node, ast.Name) and node.id in OPTION_TYPES
+        is_union = isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
+        plain = ast.Constant | ast.Subscript | ast.Tuple | ast.expr_context | ast.BitOr
+        if not (is_name or is_union or isinstance(node, plain)):
+            known = ", ".join(sorted(OPTION_TYPES))
+            text = ast.unparse(annotation)[:MAX_NAME_SHOWN]
+            raise IrpipeError(f"{key} has type '{text}'; have: {known}")
+    try:
+        return eval(ast.unparse(annotation), {"__builtins__": {}, **OPTION_TYPES})
+    except (TypeError, NameError, AttributeError) as error:
+        raise IrpipeError(f"{key} has no type ({error})") from error
+
+
+def _default(default: ast.expr | None, key: str) -> Any:
+    """The value of a default; `...` if there is none."""
+    try:
+        return ... if default is None else ast.literal_eval(default)
+    except ValueError as error:
+        raise IrpipeError(f"{key} has a default that is no plain value") from error
+
+
+def _option_arguments(category: str, path: Path) -> list[tuple[ast.arg, ast.expr | None]]:
     """The keyword-only arguments of a kind's function, each with its default or None."""
     name = FUNCTION_OF_CATEGORY[category]
-    source = (PACKAGE_FOLDER / category / f"{kind}.py").read_text(encoding="utf-8")
-    for statement in ast.parse(source).body:
+    for statement in parse_file(path).body:
         if isinstance(statement, ast.FunctionDef) and statement.name == name:
             arguments = statement.args
             return list(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True))
-    raise IrpipeError(f"{category}/{kind}.py: no function '{name}'; every kind has exactly one")
+    raise IrpipeError(f"{path}: no function '{name}'; every kind of {category} has exactly one")
+
+
+def check_model_file(model: str) -> None:
+    """Raise IrpipeError unless `./FILE.py` is a file beside the config that has `build`."""
+    path = outside_file(model)
+    functions = [item.name for item in parse_file(path).body if isinstance(item, ast.FunctionDef)]
+    if "build" not in functions:
+        raise IrpipeError(f"{path}: no function 'build'; a model has build(shape, classes)")
 
 
 def as_one_line_error(error: ValidationError, location: str) -> IrpipeError:
@@ -116,10 +164,13 @@ def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]
         expected = f"a mapping with a kind, such as {{kind: {available[0]}}}"
         raise IrpipeError(f"{location}: expected {expected}; found {reprlib.repr(entry)}")
     kind = entry["kind"]
-    if kind not in available:
+    if not is_outside(kind) and kind not in available:
         noun = f"{category.removesuffix('s')} kind"
         raise IrpipeError(f"{location}.kind: {no_such(noun, kind, available)}")
-    model = options_model(category, kind)
+    try:
+        model = options_model(category, kind)
+    except IrpipeError as error:
+        raise IrpipeError(f"{location}.kind: {error}") from error
     options = {key: value for key, value in entry.items() if key != "kind"}
     for key in options:
         if key not in model.model_fields:

@@ -4,6 +4,7 @@ from typing import Any
 
 from irpipe.config.kinds import CROSS_CHECK
 from irpipe.errors import IrpipeError, no_such
+from irpipe.outside_code import plain_name
 
 # What the parts of a selection name, in their order.
 PARTS = ("data set", "model", "method")
@@ -51,7 +52,7 @@ def keep_only(config: dict[str, Any], location: str = "config") -> dict[str, Any
 
 def _names(entry: dict[str, Any]) -> list[Name]:
     """Data set, model and method of each network of an entry."""
-    return [(entry["dataset"], entry["model"], method) for method in entry["methods"]]
+    return [(entry["dataset"], plain_name(entry["model"]), method) for method in entry["methods"]]
 
 
 def _attacks(networks: list[dict[str, Any]]) -> set[str]:

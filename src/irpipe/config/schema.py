@@ -1,11 +1,21 @@
 """Pydantic models of a recipe, of a `networks` entry and of a config."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from irpipe.config.kinds import StrictModel
-from irpipe.option_types import Bool, Count, Eps, Folder, Positive, RelativePath, Schedule, Seed
+from irpipe.option_types import (
+    Bool,
+    Count,
+    Eps,
+    Folder,
+    Model,
+    Positive,
+    RelativePath,
+    Schedule,
+    Seed,
+)
 
 SeedCount = Annotated[Seed, Field(le=1000)]  # each seed is a file
 
@@ -33,7 +43,7 @@ class Networks(StrictModel):
 
     dataset: str
     # The architecture.
-    model: Literal["small", "pool", "wresnet"]
+    model: Model
     methods: list[str] = Field(min_length=1)
     attacks: list[str] = Field(min_length=1)
     recipe: str | None = None
@@ -41,6 +51,8 @@ class Networks(StrictModel):
     seeds: SeedCount | None = None
     # Method: file in the folder of released networks.
     released_files: dict[str, RelativePath] = {}
+    # Method: network that was made elsewhere, a file or FILE.py:function beside the config.
+    checkpoints: dict[str, str] = {}
 
 
 class Config(StrictModel):

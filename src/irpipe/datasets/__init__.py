@@ -1,7 +1,6 @@
 """Data sets: images in [0, 1] with labels. Each kind is a module of this folder (C.1)."""
 
 import hashlib
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from irpipe.datasets._image_files import ImageFiles
 from irpipe.errors import IrpipeError, no_such
+from irpipe.outside_code import import_kind, is_outside
 
 Split = Literal["train", "test"]
 HASH_BATCH_SIZE = 64
@@ -120,16 +120,18 @@ class Dataset(Protocol):
 
 
 def get_dataset(kind: str) -> Dataset:
-    """Return the module `irpipe.datasets.<kind>`.
+    """Return the module `irpipe.datasets.<kind>`, or that of a file `./...` beside the config.
 
     Raises IrpipeError, naming all kinds, if there is no such module.
     """
+    if is_outside(kind):
+        return cast(Dataset, import_kind("datasets", kind))
     # `config.kinds` lists the kinds, too. If this module imported it, the hash of every result
     # would depend on the code that checks configs.
     kinds = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
     if kind not in kinds:
         raise IrpipeError(no_such("dataset kind", kind, kinds))
-    return cast(Dataset, importlib.import_module(f"irpipe.datasets.{kind}"))
+    return cast(Dataset, import_kind("datasets", kind))
 
 
 def facts(options: dict[str, Any]) -> DatasetFacts:

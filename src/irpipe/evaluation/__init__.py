@@ -1,6 +1,5 @@
 """Run one attack on one network and score its images one by one (C.4, C.7)."""
 
-import importlib
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_i
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
+from irpipe.outside_code import import_kind, plain_name
 from irpipe.results.packed_bytes import pack
 from irpipe.results.result import Result
 from irpipe.runtime.device import machine, versions
@@ -92,6 +92,7 @@ def result_attributes(
         options = options | {"eps": options["eps"] or _default_eps(kind, dataset, options)}
     attrs = {key: metadata[key] for key in IDENTITY}
     attrs |= {
+        "model": plain_name(metadata["model"]),
         "class_names": list(dataset.class_names),
         "attack": name,
         "kind": options["kind"],
@@ -115,7 +116,7 @@ def result_attributes(
 
 
 def _import_kind(options: dict[str, Any]) -> Any:
-    return importlib.import_module(f"irpipe.attacks.{options['kind']}")
+    return import_kind("attacks", options["kind"])
 
 
 def _attack_sample(

@@ -1,6 +1,5 @@
 """How long attacks will take at most, from a few timed passes of the network."""
 
-import importlib
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.datasets import Images
 from irpipe.networks.load import LoadedNetwork
+from irpipe.outside_code import import_kind
 from irpipe.runtime.threads import map_row_chunks
 
 N_TIMED = 3  # passes that are timed, after one that is not
@@ -52,7 +52,7 @@ def estimate_seconds(
     """
     estimates: list[float | None] = []
     for options in attacks:
-        kind = importlib.import_module(f"irpipe.attacks.{options['kind']}")
+        kind = import_kind("attacks", options["kind"])
         if not hasattr(kind, "n_passes"):
             estimates.append(None)
             continue

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from irpipe.errors import IrpipeError
 from irpipe.networks.input_conv import InputConv2d
 from irpipe.networks.network import Network
+from irpipe.outside_code import import_kind, is_outside
 
 
 class _ResidualBlock(nn.Module):
@@ -102,9 +103,25 @@ ARCHITECTURES = {"small": small, "pool": pool, "wresnet": wresnet}
 def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
     """Return a network of the architecture `model` for images of `shape` (C, H, W).
 
-    Its weights are not yet set.
+    Its weights are not yet set. `model` may be a file `./...` beside the config, with a function
+    `build(shape, classes) -> Network`. Raises IrpipeError if there is none, or if it fails.
     """
-    return ARCHITECTURES[model](shape[0], n_classes)
+    if not is_outside(model):
+        return ARCHITECTURES[model](shape[0], n_classes)
+    function = import_kind("models", model).build
+    try:
+        network = function(tuple(shape), n_classes)
+    except Exception as error:  # It is the file's own code.
+        first_line = str(error).partition("\n")[0]
+        raise IrpipeError(f"{model}: build fails ({type(error).__name__}: {first_line})") from error
+    if not isinstance(network, Network):
+        found = type(network).__name__
+        raise IrpipeError(f"{model}: build gave a {found}; expected an irpipe Network")
+    if len(network.head) != n_classes:
+        raise IrpipeError(
+            f"{model}: build gave a head of {len(network.head)} classes; expected {n_classes}"
+        )
+    return network
 
 
 def build_with_weights(
@@ -115,7 +132,7 @@ def build_with_weights(
     Raises IrpipeError, naming `location`, if there is no such model or if a name or a shape
     does not fit it.
     """
-    if model not in ARCHITECTURES:
+    if not is_outside(model) and model not in ARCHITECTURES:
         raise IrpipeError(f"{location}: is of model '{model}'; have: {', '.join(ARCHITECTURES)}")
     network = build(model, shape, n_classes)
     expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}

@@ -14,9 +14,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from irpipe.config.kinds import PACKAGE_FOLDER
+from irpipe.config.kinds import kind_file
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write, files_below
+from irpipe.outside_code import parse_file
 
 # Suffix, next to a record, of a file with lines `sha256 files`: copies that have been compared.
 COPIES_SUFFIX = ".copies"
@@ -69,8 +70,7 @@ def files_sha256(options: dict[str, Any], root: Path, split: str) -> str:
 
 def _files_constant(kind: str) -> dict[str, tuple[str, ...]]:
     """`FILES` of a data set kind, read from its source; empty if it has none."""
-    source = (PACKAGE_FOLDER / "datasets" / f"{kind}.py").read_text(encoding="utf-8")
-    for statement in ast.parse(source).body:
+    for statement in parse_file(kind_file("datasets", kind)).body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if [ast.unparse(target) for target in targets] == ["FILES"]:

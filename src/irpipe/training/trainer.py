@@ -5,7 +5,6 @@ Initial weights, order of the images and noise are those of the released code: t
 numpy's legacy generator, which is seeded before the weights and again before the first epoch.
 """
 
-import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -25,6 +24,7 @@ from irpipe.networks.architectures import build
 from irpipe.networks.checkpoint import Checkpoint
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Classifier
+from irpipe.outside_code import import_kind
 from irpipe.runtime.cuda_graph import CudaGraphed
 from irpipe.runtime.device import versions
 from irpipe.runtime.threads import map_row_chunks
@@ -72,7 +72,7 @@ class Trainer:
         self.validation = images.part(slice(n), device)
         self.data_sha256 = images.sha256()
         self.eps = self.recipe["eps"] if self.recipe["eps"] is not None else dataset.train_eps
-        method = importlib.import_module(f"irpipe.methods.{plan.options['kind']}")
+        method = import_kind("methods", plan.options["kind"])
         options = {key: value for key, value in plan.options.items() if key != "kind"}
         self.objective = cast(Callable[..., Objective], partial(method.objective, **options))
         self.network = build(plan.model, dataset.shape, len(dataset.class_names))

@@ -1,0 +1,97 @@
+"""docs/own_code.md: a workflow with code of its own uses ours, and nothing runs twice."""
+
+import os
+import re
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from workflow_copy import ROOT
+
+from irpipe.results.result import read_result
+
+TEXT = (ROOT / "docs" / "own_code.md").read_text(encoding="utf-8")
+FILES = dict(re.findall(r"^`([\w/.]+)`[^`]*?:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S))
+COMMAND = re.findall(r"^```bash\n(.*?)\n```$", TEXT, re.M | re.S)[0]
+RESULTS = Path("robust/results")
+
+
+def snakemake(folder: Path, *options: str) -> str:
+    """What the command of the page prints. It must end without an error."""
+    command = [sys.executable, "-m", *COMMAND.split(), *options]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files of the page, in which the command was run."""
+    folder = tmp_path_factory.mktemp("theirs")
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text.replace("PATH/", f"{ROOT}/"), encoding="utf-8")
+    snakemake(folder)
+    return folder
+
+
+def jobs_after(folder: Path, name: str, old: str, new: str) -> Counter[str]:
+    """Number of jobs, by rule, that a change of a file would cause."""
+    path = folder / name
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    output = snakemake(folder, "--dry-run")
+    path.write_text(text, encoding="utf-8")
+    rules = re.findall(r"^ *(?:local)?rule (\w+):", output, re.M)
+    return Counter(rule.removeprefix("robust_") for rule in rules if rule != "theirs")
+
+
+def test_every_file_of_the_page_is_found() -> None:
+    assert sorted(FILES) == [
+        "Snakefile",
+        *sorted(f"mine/{name}.py" for name in ("distance", "grey", "nets", "smooth", "tiny")),
+        "theirs.yaml",
+    ]
+
+
+def test_the_table_has_all_networks(made: Path) -> None:
+    frame = pd.read_csv(made / RESULTS / "tables" / "table_grey.csv")
+    networks = set(zip(frame.model, frame.method, frame.run, strict=True))
+    assert networks == {
+        ("small", "adv", "seed0"),
+        ("tiny", "smooth", "seed0"),
+        ("own", "linear", "external"),
+    }
+
+
+def test_everything_lies_below_the_prefix(made: Path) -> None:
+    assert not (made / "results").exists()
+    transfer = read_result(made / RESULTS / "digits/tiny/smooth/seed0/transfer.h5")
+    surrogate = "robust/results/digits/small/adv/seed0/network.safetensors"
+    assert transfer.attrs["options"]["surrogates"] == [surrogate]
+    assert len(list((made / RESULTS / "state").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "jobs"),
+    [
+        ("mine/distance.py", "square()", "abs()", {"train": 1, "evaluate": 2, "table": 1}),
+        ("mine/tiny.py", "8, 5", "8, 7", {"train": 1, "evaluate": 2, "table": 1}),
+        ("mine/grey.py", "0.5 -", "0.4 -", {"evaluate": 2, "evaluate_external": 1, "table": 1}),
+        ("mine/nets.py", "seed(0)", "seed(1)", {"evaluate_external": 1, "table": 1}),
+        ("mine/nets.py", "A linear", "One linear", {}),  # a docstring
+    ],
+)
+def test_a_changed_file_repeats_its_own_jobs(
+    name: str, old: str, new: str, jobs: dict[str, int], made: Path
+) -> None:
+    assert jobs_after(made, name, old, new) == jobs
