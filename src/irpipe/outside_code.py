@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import MAX_NAME_SHOWN, IrpipeError
 
 
 def code_folder() -> Path:
@@ -44,11 +44,13 @@ def outside_file(name: str) -> Path:
     folder = code_folder()
     path = folder / name
     if not is_outside(name) or "\0" in name:
-        raise IrpipeError(f"'{name}': expected a file beside the config, such as ./mine.py")
+        start = name[:MAX_NAME_SHOWN]
+        raise IrpipeError(f"'{start}': expected a file beside the config, such as ./mine.py")
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         raise IrpipeError(f"{name}: leads out of {folder.resolve()}, the folder of the config")
-    if not path.is_file():
-        raise IrpipeError(f"{name}: no such file in {folder.resolve()}, the folder of the config")
+    if not os.path.isfile(path):
+        start = name[:MAX_NAME_SHOWN]
+        raise IrpipeError(f"{start}: no such file in {folder.resolve()}, the folder of the config")
     return path
 
 
@@ -62,7 +64,8 @@ def external_file(source: str) -> Path:
     is_file = not colon and name.endswith((".safetensors", ".pt2"))
     if not (is_file or (name.endswith(".py") and function.isidentifier())):
         expected = "./NET.safetensors, ./NET.pt2 or ./FILE.py:function"
-        raise IrpipeError(f"'{source}': expected {expected}, beside the config")
+        start = source[:MAX_NAME_SHOWN]
+        raise IrpipeError(f"'{start}': expected {expected}, beside the config")
     return outside_file(name)
 
 

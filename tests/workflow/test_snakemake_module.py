@@ -1,6 +1,5 @@
 """The workflow as a module of another one, which has its own rules and its own folder."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,8 +8,6 @@ from typing import Any
 import pytest
 import yaml
 from workflow_copy import CONFIG, ROOT, path_with_fake_irpipe
-
-from irpipe.results.result import read_result
 
 SNAKEFILE = f"""
 configfile: "theirs.yaml"
@@ -28,7 +25,6 @@ rule theirs:
     output: "theirs.txt"
     shell: "touch {{output}}"
 """
-SURROGATE = "results/digits/small/adv/seed0/network.safetensors"
 
 
 def write_workflow(folder: Path, config: dict[str, Any]) -> None:
@@ -59,24 +55,3 @@ def test_another_workflow_uses_the_rules(tmp_path: Path, monkeypatch: pytest.Mon
     assert (results / "digits/small/int/seed0/pgd.h5").exists()
     assert not (tmp_path / "results").exists()
     assert "Attacked by: pgd" in (tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_surrogates_and_states_lie_below_the_prefix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real `irpipe` reads and writes nothing but what the rules declare or derive."""
-    transfer = {"kind": "transfer", "surrogates": [SURROGATE], "steps": 1, "images": 10}
-    networks = [
-        CONFIG["networks"][0] | {"methods": ["adv"], "attacks": ["pgd"]},
-        CONFIG["networks"][0] | {"methods": ["normal"], "attacks": ["transfer"]},
-    ]
-    attacks = CONFIG["attacks"] | {"transfer": transfer}
-    write_workflow(tmp_path, CONFIG | {"attacks": attacks, "networks": networks})
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
-    result = "robust/results/digits/small/normal/seed0/transfer.h5"
-    snakemake(tmp_path, "--resources", "gpu=2", "--", result)
-    surrogates = read_result(tmp_path / result).attrs["options"]["surrogates"]
-    assert surrogates == [f"robust/{SURROGATE}"]
-    assert len(list((tmp_path / "robust/results/state").iterdir())) == 2
-    assert not (tmp_path / "results").exists()

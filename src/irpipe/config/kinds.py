@@ -71,7 +71,7 @@ def options_model(category: str, kind: str) -> type[StrictModel]:
     Raises IrpipeError if the kind's file lacks its function, or an option has no type.
     """
     path = kind_file(category, kind)
-    return _options_model(category, path, path.stat().st_mtime_ns)
+    return _options_model(category, path.resolve(), path.stat().st_mtime_ns)
 
 
 @cache
