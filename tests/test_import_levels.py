@@ -53,12 +53,18 @@ def static_imports(path: Path) -> Iterator[str]:
 
 
 def imports_by_name(path: Path) -> Iterator[str]:
-    """Folders of which a file imports a module by name, as in `import_module(f"a.b.{kind}")`."""
+    """Folders of which a file imports a module by name.
+
+    As in `import_module(f"a.b.{name}")`, or as in `import_kind("attacks", kind)`.
+    """
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            (name,) = node.args
-            if isinstance(name, ast.JoinedStr) and isinstance(name.values[0], ast.Constant):
-                yield str(name.values[0].value).removesuffix(".")
+        if not isinstance(node, ast.Call):
+            continue
+        function = ast.unparse(node.func)
+        if function.endswith("import_module") and isinstance(node.args[0], ast.JoinedStr):
+            yield ast.literal_eval(node.args[0].values[0]).removesuffix(".")
+        if function == "import_kind":
+            yield f"irpipe.{ast.literal_eval(node.args[0])}"
 
 
 def test_every_module_has_a_level() -> None:
@@ -77,6 +83,7 @@ def test_a_module_imports_only_from_its_own_room_and_from_lower_levels() -> None
         for module, path in SOURCES.items()
         if module != "irpipe"
         for imported in [*static_imports(path), *imports_by_name(path)]
+        if imported not in ("irpipe", "irpipe.models")
         if room(imported) != room(module) and level[room(imported)] >= level[room(module)]
     ]
     assert upward == []
@@ -101,6 +108,8 @@ def test_only_registries_and_commands_are_imported_by_name() -> None:
         ("cli", "irpipe.reports"),
         ("datasets", "irpipe.datasets"),
         ("evaluation", "irpipe.attacks"),
+        ("networks", "irpipe.models"),  # files beside a config only
+        ("outside_code", "irpipe"),  # for all of these
         ("training", "irpipe.methods"),
     }
 

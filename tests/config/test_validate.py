@@ -72,7 +72,7 @@ def entry(section: str, name: str, options: dict[str, Any]) -> Change:
         (network(seeds=0), r"networks\.0: makes no network; .*"),
         (
             network(model="big"),
-            r"networks\.0\.model: input should be 'small', 'pool' or 'wresnet'; found 'big'",
+            r"networks\.0\.model: neither small, pool, wresnet, own nor a file .*; found 'big'",
         ),
         (
             network(released_files={"adv": "a.pkl"}),
@@ -118,9 +118,13 @@ def test_runs_in_order() -> None:
         "methods": ["a", "b"],
         "seeds": 2,
         "released_files": {"b": "b.pkl"},
+        "checkpoints": {},
     }
     names = ["/".join(run) for run in config.runs(networks)]
     assert names == ["d/m/a/seed0", "d/m/a/seed1", "d/m/b/released", "d/m/b/seed0", "d/m/b/seed1"]
+    elsewhere = {"model": "./nets/wide.py", "seeds": 0, "checkpoints": {"a": "./a.pt2"}}
+    names = ["/".join(run) for run in config.runs(networks | elsewhere)]
+    assert names == ["d/wide/a/external", "d/wide/b/released"]
 
 
 def write_attacks(path: Path, attacks: str) -> Path:
