@@ -76,7 +76,7 @@ def cut(path: Path, n_bytes: int) -> Path:
         ),
         ("--run=-1", r"--run -1: count networks from 0; .*"),
         ("--run=one", r"argument --run: invalid int value: 'one' .*"),
-        ("--model=big", r"argument --model: neither small, pool, wresnet nor \./FILE\.py: 'big' .*"),
+        ("--model=big", r"argument --model: neither small, pool, wresnet nor .* 'big' .*"),
         ("--code=abc", r"--code abc: the code is now [0-9a-f]{12}; .*"),
         (
             "--config=nowhere.yaml",
