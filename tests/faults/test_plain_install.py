@@ -57,3 +57,26 @@ def test_names_are_known_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
     run = irpipe(site, tmp_path, "data", "--dataset", "none", "--output", "e.json")
     assert run.returncode == 2
     assert f"{site}/irpipe/config/shipped: datasets: no dataset 'none'" in run.stderr
+
+
+NETWORK = """
+import torchvision
+from torch import nn
+
+def mine():
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+"""
+
+
+def test_a_network_is_stressed_in_an_empty_folder(site: Path, tmp_path: Path) -> None:
+    """The wheel has the names of attacks and what the page needs."""
+    (tmp_path / "nets.py").write_text(NETWORK, encoding="utf-8")
+    run = irpipe(
+        site,
+        tmp_path,
+        *("stress", "--checkpoint", "./nets.py:mine", "--dataset", "digits", "--images", "4"),
+        *("--attacks", "pgd", "--output", "o", "--device", "cpu"),
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "o" / "pgd.h5").is_file()
+    assert (tmp_path / "o" / "report.html").is_file()
