@@ -67,7 +67,7 @@ def evaluate_network(
     sample, rng = draw_sample(test, options, device)
     label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
-        folder = state.open(attrs) if state else None
+        folder = state.folder_for(attrs) if state else None
         arrays = _attack_sample(network, kind, options, sample, rng, label, on_images, folder)
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.

@@ -19,7 +19,7 @@ class EvaluationState:
         self.root = root
         self.folder: Path | None = None
 
-    def open(self, attrs: dict[str, Any]) -> Path:
+    def folder_for(self, attrs: dict[str, Any]) -> Path:
         """Return the folder of the evaluation that `result_attributes` describes.
 
         It may not exist.
