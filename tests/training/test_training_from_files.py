@@ -1,5 +1,8 @@
 """Training on images in files: the same weights as from memory, also after an interruption."""
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +81,30 @@ def test_weights_are_those_from_memory(
     for name, weight in trainer.network.state_dict().items():
         assert torch.equal(weight, expected[name])
     assert training_state(trainer).tensors["order"].tolist() == in_memory.progress.order.tolist()
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from test_training_from_files import make_trainer, take_steps
+
+trainer = make_trainer(Path(sys.argv[1]))
+assert len(trainer.training) == 2000
+take_steps(trainer, 2)
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def test_memory_does_not_grow_with_the_data_set(shared: Path, tmp_path: Path) -> None:
+    """The 2,000 images would take 1.2 GB."""
+    sources = sorted((shared / "datasets" / "restricted_imagenet" / "val").glob("*/*.JPEG"))
+    for index in range(2000):
+        source = sources[index % len(sources)]
+        path = tmp_path / "train" / source.parent.name / f"{index}.JPEG"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(source)
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
+    output = subprocess.run(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, check=True)
+    main_kib = int(output.stdout.split()[1])
+    child_kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert main_kib + child_kib < 2**20

@@ -71,10 +71,14 @@ class ImageFiles:
             worker_init_fn=_ignore_stop_signals,
             multiprocessing_context=_fresh_processes(self.read) if n_workers else None,
         )
-        for batch in loader:
-            if isinstance(batch, IrpipeError):
-                raise batch
-            yield torch.from_numpy(batch)
+        try:
+            for batch in loader:
+                if isinstance(batch, IrpipeError):
+                    raise batch
+                yield torch.from_numpy(batch)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise IrpipeError(f"reading images: {reason}; run again, with more memory") from error
 
 
 class _Batches(Dataset[np.ndarray | IrpipeError]):
@@ -103,8 +107,11 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _ignore_stop_signals(_: int) -> None:
-    """Leave a stop to the main process, which may still need images; they end with it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    """Leave these stops to the main process, which may still need images.
+
+    Not SIGTERM: with it, the main process ends the others.
+    """
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
