@@ -1,5 +1,7 @@
 """Images in files: the same as those in memory, in any number of processes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +66,27 @@ def test_batches_come_in_order(
     (tmp_path / "7").write_bytes(b"short")
     with refused(r".*/7: not a readable image \(short\); replace or remove it"):
         list(files.batches(rows))
+
+
+UNFINISHED = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from irpipe.datasets import _image_files
+
+def read(path):
+    return torch.zeros(1, 200, 200)
+
+if __name__ == "__main__":  # as the processes that read ahead need it
+    _image_files.BATCHES_PER_WORKER = 1
+    files = _image_files.ImageFiles([Path(str(n)) for n in range(40)], read, (1, 200, 200))
+    batches = files.batches(np.arange(40).reshape(20, 2))
+    next(batches)
+"""
+
+
+def test_a_process_ends_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
+    """The processes that read ahead do not hold it up, although they ignore SIGTERM."""
+    script = tmp_path / "unfinished.py"
+    script.write_text(UNFINISHED, encoding="utf-8")
+    subprocess.run([sys.executable, str(script)], check=True, timeout=120)

@@ -1,5 +1,6 @@
 """Images that stay in their files until they are asked for."""
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -113,6 +114,17 @@ def _ignore_stop_signals(_: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _kill_readers() -> None:
+    """End the processes that read ahead when the main process ends.
+
+    Python would ask them to end, by SIGTERM, and wait for ever.
+    """
+    for process in multiprocessing.active_children():
+        if process.daemon:  # as torch starts them
+            process.kill()
 
 
 def _fresh_processes(read: Callable[[Path], Tensor]) -> multiprocessing.context.BaseContext:
