@@ -45,21 +45,22 @@ SMALL_CONFIG: dict[str, Any] = CONFIG | {
 
 def test_caption_says_what_it_shows_and_from_which_networks() -> None:
     config = configs.validate(SMALL_CONFIG)
-    lines = caption(config, "tables", "1").splitlines()
+    lines = caption(config, "tables", "1").restructured_text().splitlines()
     assert lines[0].startswith("The table compares adversarial test accuracies with the published")
-    assert lines[0].endswith("it also shows which accuracy is certain.")
+    assert lines[0].endswith(" Attacked by: pgd.")
     assert lines[1:] == [
         "",
-        "Attacked by: pgd. Networks:",
+        "Networks:",
         "",
         "- digits small: adv (seed0, seed1 ... seed4), int (seed0, seed1 ... seed4)",
     ]
 
 
 def test_caption_of_training_logs_leaves_out_released_networks() -> None:
-    text = caption(configs.validate(SMALL_CONFIG), "figures", "2")
-    assert text.splitlines()[2] == "Networks:"
-    assert "pool" not in text
+    found = caption(configs.validate(SMALL_CONFIG), "figures", "2")
+    assert "Attacked by" not in found.text
+    assert len(found.networks) == 1
+    assert "pool" not in found.networks[0]
 
 
 @pytest.mark.parametrize("kind", kinds.kinds("reports"))
@@ -86,7 +87,7 @@ def test_captions_of_all_configs_are_valid_text(path: Path) -> None:
     config = configs.validate(yaml_reader.read_yaml(path))
     for section in ("tables", "figures"):
         for name in config[section]:
-            text = caption(config, section, name)
+            text = caption(config, section, name).restructured_text()
             assert text.splitlines()[0]
             publish_parts(
                 text, writer="html", settings_overrides={"halt_level": 2, "report_level": 2}

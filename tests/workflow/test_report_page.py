@@ -1,4 +1,4 @@
-"""The report page as a person meets it: in a browser, by clicks, on a screen and on a phone."""
+"""Both report pages as a person meets them: in a browser, on a screen and on a phone."""
 
 import base64
 from pathlib import Path
@@ -13,10 +13,10 @@ ENTRIES = {
     ("Beyond the paper", "Figures", "Eps"): "results/figures/figure_eps.png",
     ("What it cost", "", "Seconds and memory of every job"): "results/benchmarks/figure_jobs.png",
 }
-# `make report` makes the page with these options.
+# `make snakemake-report` makes the page with these options.
 PAGE_OPTIONS = [
     "--report",
-    "results/report.html",
+    "results/snakemake.html",
     "--report-stylesheet",
     "workflow/report/page.css",
 ]
@@ -59,13 +59,46 @@ def open_list(page: Page, category: str, subcategory: str) -> None:
         click(page, "nav a", text)
 
 
+# Of the page that irpipe makes: pixels of each picture, rows of each table, by the section's name.
+PICTURES = """
+Object.fromEntries([...document.querySelectorAll('section img')].map(
+  image => [image.closest('section').id, image.naturalWidth]))
+"""
+TABLE_ROWS = """
+Object.fromEntries([...document.querySelectorAll('section table')].map(
+  table => [table.closest('section').id, table.tBodies[0].rows.length]))
+"""
+
+
+@pytest.fixture(scope="module")
+def our_page(built: Path) -> Path:
+    done = Project(built).make("page")
+    assert done.stdout.endswith("All of them on one page: results/report.html\n")
+    return built / "results" / "report.html"
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_our_page_shows_all_at_any_width(our_page: Path, tmp_path: Path, width: int) -> None:
+    with Page(tmp_path, width, 900) as page:
+        page.open(our_page)
+        pictures = page.run(PICTURES)
+        assert pictures.keys() == {"figure-eps"}
+        assert pictures["figure-eps"] > 300
+        assert page.run(TABLE_ROWS) == {"table-steps": 3}
+        assert "2 steps of PGD at ε = 0.2" in page.run("document.body.innerText")
+        assert page.run("document.documentElement.scrollWidth") <= width
+        anchors = page.run("[...document.querySelectorAll('nav a')].map(a => a.hash.slice(1))")
+        assert all(page.run(f"!!document.getElementById('{anchor}')") for anchor in anchors)
+        assert page.errors == []
+
+
 @pytest.fixture(scope="module")
 def report(built: Path) -> Path:
     assert " ".join(PAGE_OPTIONS) in (ROOT / "Makefile").read_text(encoding="utf-8")
     project = Project(built)
     project.make("job_costs")
     project.make("job_costs", *PAGE_OPTIONS)
-    return built / "results/report.html"
+    return built / "results/snakemake.html"
 
 
 def test_every_table_and_figure_is_there(report: Path, tmp_path: Path) -> None:

@@ -67,7 +67,10 @@ except IrpipeError as error:
 os.environ["IRPIPE_LOCK_GPU"] = "1"  # each job computes on a GPU of its own
 os.environ["IRPIPE_SOURCE"] = str(configs.CONFIG_FOLDER.parent)  # for --sdm conda
 config["captions"] = {  # where the report's templates find them
-    section: {name: captions.caption(CONFIG, section, name) for name in CONFIG[section]}
+    section: {
+        name: captions.caption(CONFIG, section, name).restructured_text()
+        for name in CONFIG[section]
+    }
     for section in ("tables", "figures")
 }
 

@@ -89,3 +89,25 @@ rule job_costs:
         "irpipe report --figure 'jobs={{kind: job_costs, title: What the jobs cost}}'"
         " {params.folder:q}"
         " --code {params.code_hash} --output {params.folder:q} > {log:q} 2>&1"
+
+
+rule page:
+    """All tables and figures on one page."""
+    input:
+        TABLES,
+        FIGURES,
+        rules.job_costs.output,
+    output:
+        "results/report.html",
+    log:
+        "results/logs/page.log",
+    localrule: True
+    conda:
+        "../envs/irpipe.yaml"
+    params:
+        config=json.dumps(CONFIG, sort_keys=True),
+        code_hash=code_hash.of_report("paper_page"),
+        folder=output_dir,
+    shell:
+        "irpipe page --config {params.config:q} {params.folder:q}"
+        " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"

@@ -35,6 +35,7 @@ COMMANDS = {
     ),
     "rescore": ("rescore", "Score saved adversarial images by one forward pass."),
     "report": ("report", "Make a table or a figure from results and training logs."),
+    "page": ("page", "Put all tables and figures of a config into one page."),
 }
 
 

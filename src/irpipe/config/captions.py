@@ -1,6 +1,7 @@
 """Captions of the report page: what a table or figure shows, and from which networks."""
 
 import ast
+from dataclasses import dataclass
 from typing import Any
 
 from irpipe import config as configs
@@ -22,19 +23,32 @@ def part(name: str) -> str:
     return PARTS[1] if is_appendix else PARTS[2]
 
 
-def caption(config: dict[str, Any], section: str, name: str) -> str:
-    """Caption, as reStructuredText, of an entry in the `tables` or `figures` of a checked config.
+@dataclass(frozen=True)
+class Caption:
+    """What a table or figure shows, and one line of networks for each data set and model."""
+
+    text: str
+    networks: list[str]
+
+    def restructured_text(self) -> str:
+        """The caption for Snakemake's own report."""
+        lines = [self.text, "", "Networks:", "", *(f"- {line}" for line in self.networks)]
+        return "\n".join([*lines, ""])
+
+
+def caption(config: dict[str, Any], section: str, name: str) -> Caption:
+    """The caption of an entry in the `tables` or `figures` of a checked config.
 
     It begins with the first paragraph of the docstring of the entry's kind.
     """
     entry = config[section][name]
     attacks = configs.attacks_of(entry)
-    attacked_by = f"Attacked by: {', '.join(sorted(attacks))}. " if attacks else ""
-    lines = [_first_paragraph(entry["kind"]), "", f"{attacked_by}Networks:", ""]
+    attacked_by = f" Attacked by: {', '.join(sorted(attacks))}." if attacks else ""
+    lines = []
     for networks, runs_by_method in _networks(config, set(attacks)).items():
         methods = [f"{method} ({_shorten(runs)})" for method, runs in runs_by_method.items()]
-        lines.append(f"- {networks}: {', '.join(methods)}")
-    return "\n".join([*lines, ""])
+        lines.append(f"{networks}: {', '.join(methods)}")
+    return Caption(_first_paragraph(entry["kind"]) + attacked_by, lines)
 
 
 def _first_paragraph(kind: str) -> str:

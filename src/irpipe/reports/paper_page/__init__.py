@@ -1,0 +1,131 @@
+"""The page of a workflow: its tables and figures in the paper's order, read from top to bottom.
+
+The page is one HTML file that needs no network and no script.
+"""
+
+import base64
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from irpipe.config import captions
+from irpipe.errors import IrpipeError
+from irpipe.files import atomic_write
+from irpipe.reports.paper_page.summary import claim_lines, sentences
+from irpipe.results import to_frame
+
+TABLE_BODY = re.compile(r"<body>\n<h1>.*?</h1>\n(.*)</body>", re.DOTALL)
+# The paper's tables and figures, as they follow each other there.
+PAPER_ORDER = (
+    *("figure 1", "figure 2", "table 1", "table 2", "figure 3", "table 3", "table 4", "table 5"),
+    *("table A1", "table A2", "table A3", "table A4", "table A5"),
+)
+# What of a result says where its numbers come from.
+SOURCE_COLUMNS = ["dataset", "model", "method", "run", "attack"]
+HASH_COLUMNS = ["network_sha256", "data_sha256", "code_hash"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A table or figure of the page: `anchor` names it in links, `content` is its HTML."""
+
+    anchor: str
+    title: str
+    caption: captions.Caption
+    content: Markup
+
+
+def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
+    """Write the page of a checked config to `output`, from the results below `folder`.
+
+    Raises IrpipeError if a table or figure of the config is missing.
+    """
+    parts: dict[str, list[Entry]] = {part: [] for part in captions.PARTS}
+    for section, name in sorted(_names(config), key=_order):
+        parts[captions.part(name)].append(_entry(config, section, name, folder))
+    results = sorted(
+        path for path in folder.rglob("*.h5") if path.relative_to(folder).parts[0] != "state"
+    )
+    frame = to_frame(results) if results else None
+    sources = (
+        frame[SOURCE_COLUMNS + HASH_COLUMNS].drop_duplicates().to_dict("records")
+        if frame is not None
+        else []
+    )
+    html = _template().render(
+        parts={part: entries for part, entries in parts.items() if entries},
+        sentences=sentences(frame) if frame is not None else [],
+        claims=[
+            line
+            for name, entry in config["tables"].items()
+            if entry["kind"] == "claims_table"
+            for line in claim_lines(folder / "tables" / f"table_{name}.csv")
+        ],
+        costs=_picture(folder / "benchmarks" / "figure_jobs.svg"),
+        sources=sources,
+    )
+    with atomic_write(output) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return output
+
+
+def _names(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Section and name of all tables and figures."""
+    return ((section, name) for section in ("figures", "tables") for name in config[section])
+
+
+def _order(entry: tuple[str, str]) -> tuple[int, str, str]:
+    """Sort key: the paper's order, then the name; a figure comes before its table."""
+    section, name = entry
+    number, *_ = name.split("_")
+    label = f"{section.removesuffix('s')} {number}"
+    position = PAPER_ORDER.index(label) if label in PAPER_ORDER else len(PAPER_ORDER)
+    return position, name, section
+
+
+def _entry(config: dict[str, Any], section: str, name: str, folder: Path) -> Entry:
+    noun = section.removesuffix("s")
+    stem = folder / section / f"{noun}_{name}"
+    if section == "figures":
+        content = _picture(stem.with_name(f"{stem.name}.svg"))
+    else:
+        content = _table(stem.with_name(f"{stem.name}.html"))
+    title = str(config[section][name]["title"])
+    return Entry(f"{noun}-{name}", title, captions.caption(config, section, name), content)
+
+
+def _table(path: Path) -> Markup:
+    """What a table's own page shows below its title."""
+    found = TABLE_BODY.search(_read(path))
+    if not found:
+        raise IrpipeError(f"{path}: not a table of this version of irpipe; make it again")
+    return Markup(found.group(1))
+
+
+def _picture(path: Path) -> Markup:
+    """An SVG file as an image that lies in the page."""
+    data = base64.b64encode(_read(path).encode()).decode()
+    return Markup('<img alt="" src="data:image/svg+xml;base64,{}">').format(data)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise IrpipeError(f"{path}: cannot be read; make it again with snakemake") from error
+
+
+def _template() -> Any:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).with_name("templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja")

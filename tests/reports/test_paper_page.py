@@ -1,0 +1,121 @@
+"""The page of a workflow says in words what its numbers say, and shows what the config names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_results import make_map_result, make_result
+
+from irpipe import config as configs
+from irpipe.errors import IrpipeError
+from irpipe.reports import accuracy_curve, accuracy_table, job_costs
+from irpipe.reports.paper_page import write_page
+from irpipe.reports.paper_page.summary import claim_lines, sentences
+from irpipe.results import to_frame
+from irpipe.results.job_costs import read_job_costs
+from irpipe.results.result import Result, write_result
+
+
+def pgd(method: str, n_correct: int) -> Result:
+    return make_result("pgd", {(0.3, 200): range(n_correct)}, [100, 200], method=method)
+
+
+@pytest.mark.parametrize(
+    ("int_correct", "adv_correct", "comparison"),
+    [
+        (158, 182, "Int, trained on explanations alone, is 0.12 less accurate than Adv."),
+        (182, 158, "Int, trained on explanations alone, is 0.12 more accurate than Adv."),
+        (158, 158, "Int, trained on explanations alone, is as accurate as Adv."),
+    ],
+)
+def test_the_sentence_on_robustness_follows_the_numbers(
+    int_correct: int, adv_correct: int, comparison: str
+) -> None:
+    results = [pgd("adv", adv_correct), pgd("int", int_correct), pgd("normal", 0)]
+    (text,) = sentences(to_frame(results))
+    shares = f"{int_correct / 200:.2f} of Int's predictions, {adv_correct / 200:.2f} of Adv's"
+    assert text == (
+        "MNIST Small: after 200 steps of PGD at ε = 0.3, "
+        f"{shares} and 0.00 of Normal's stay correct. {comparison}"
+    )
+
+
+def test_the_sentence_on_explanations_has_tau_and_its_n() -> None:
+    results = [
+        make_map_result("int", 0.85, range(120), range(200)),
+        make_map_result("adv", 0.5, range(40), range(200)),
+    ]
+    (text,) = sentences(to_frame(results))
+    assert text == (
+        "MNIST Small: an attack on the explanation leaves a rank correlation (Kendall's tau, with "
+        "the prediction kept) of 0.85 to Int (n = 120), 0.50 to Adv (n = 40)."
+    )
+
+
+def test_seeds_count_by_their_mean_and_networks_without_int_are_left_out() -> None:
+    seeds = [pgd("int", 100), pgd("int", 140)]
+    for number, result in enumerate(seeds):
+        result.attrs["run"] = f"seed{number}"
+    assert "0.60 of Int's predictions stay correct" in sentences(to_frame(seeds))[0]
+    assert sentences(to_frame([pgd("adv", 10)])) == []
+
+
+def test_claims_are_listed_with_their_verdicts(tmp_path: Path) -> None:
+    path = tmp_path / "table_claims.csv"
+    path.write_text("claim,dataset,model,verdict\nInt is robust,mnist,small,holds\n", "utf-8")
+    assert claim_lines(path) == ["MNIST Small: Int is robust: holds"]
+    path.write_text("a,b\n1,2\n", "utf-8")
+    with pytest.raises(IrpipeError, match="not a claims table"):
+        claim_lines(path)
+
+
+def made_project(folder: Path) -> dict[str, Any]:
+    """Results, a table, a figure and costs below `folder`; return their config."""
+    result = pgd("int", 158)
+    write_result(folder / "mnist/small/int/released/pgd.h5", result)
+    for part in ("tables", "figures", "benchmarks"):
+        (folder / part).mkdir()
+    accuracy_table.report([result], folder / "tables/table_3", title="Three <3>", published="3")
+    accuracy_curve.report([result], folder / "figures/figure_eps", title="Eps")
+    costs = read_job_costs(folder / "benchmarks")
+    job_costs.report([costs], folder / "benchmarks/figure_jobs", title="Costs")
+    return configs.validate(
+        {
+            "datasets": {"mnist": {"kind": "mnist"}},
+            "attacks": {"pgd": {"kind": "pgd"}},
+            "networks": [
+                {
+                    "dataset": "mnist",
+                    "model": "small",
+                    "methods": ["int"],
+                    "attacks": ["pgd"],
+                    "released_files": {"int": "int.pkl"},
+                }
+            ],
+            "tables": {"3": {"kind": "accuracy_table", "title": "Three <3>", "published": "3"}},
+            "figures": {"eps": {"kind": "accuracy_curve", "title": "Eps"}},
+        }
+    )
+
+
+def test_the_page_shows_tables_figures_and_sources(tmp_path: Path) -> None:
+    config = made_project(tmp_path)
+    page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")
+    assert "Three &lt;3&gt;" in page
+    assert "<3>" not in page
+    assert page.index('id="table-3"') < page.index('id="figure-eps"') < page.index('id="costs"')
+    assert "0.790" in page  # the cell of the table
+    assert "mnist/small/int/released/pgd" in page
+    assert page.count("data:image/svg+xml;base64,") == 2
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize("file", ["tables/table_3.html", "figures/figure_eps.svg"])
+def test_a_missing_file_is_one_line_and_the_old_page_stays(tmp_path: Path, file: str) -> None:
+    config = made_project(tmp_path)
+    output = tmp_path / "report.html"
+    output.write_text("old", "utf-8")
+    (tmp_path / file).unlink()
+    with pytest.raises(IrpipeError, match=rf"\A{tmp_path / file}: cannot be read; make it again"):
+        write_page(config, tmp_path, output)
+    assert output.read_text("utf-8") == "old"
