@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import kendall, maps, peak, pgd, scaling, training, unforeseen
+from benchmarks import certified, kendall, maps, peak, pgd, scaling, training, unforeseen
 from benchmarks.common import Comparison, Setup
 
 TABLE_HEAD = [
@@ -30,6 +30,7 @@ COMPARING_MODULES = {
     "Rank correlation": kendall,
     "Maps": maps,
     "Unforeseen attacks": unforeseen,
+    "Attacks that skip certified images": certified,
 }
 
 

@@ -36,6 +36,8 @@ def test_eps_and_images_replace_those_of_every_attack(tmp_path: Path) -> None:
         result = read_result(tmp_path / "o" / f"{name}.h5")
         assert result.arrays["eps"].tolist() == [0, 0.1, 8 / 255]
         assert len(result.arrays["indices"]) == 11
+    # The last of them is an attack on a network that has proofs.
+    assert result.attrs["options"]["skip_certified"] is True
     maps = read_result(tmp_path / "o" / "maps.h5")
     assert maps.attrs["options"]["pgd_eps"] == 0.1  # digits has 0.2, which was not asked for
     assert len(maps.arrays["indices"]) == 11

@@ -32,6 +32,7 @@ import torch
 from torch import Tensor, nn
 
 from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
@@ -65,6 +66,8 @@ def attack(
     steps: Count = 100,
     # Queries of Square, as in the authors' code.
     n_queries: Count = 5000,
+    # Leave images as they are that bounds alone certify: no attack breaks them.
+    skip_certified: bool = False,
 ) -> Iterator[AttackOutput]:
     """Yield misclassified images where an attack found one, else the clean ones, at `steps`.
 
@@ -72,7 +75,8 @@ def attack(
 
     Extras: `broken_by` `[E, N]`, the number of the attack that won, counted from 1 in the order
     of `attacks_to_run`; 0 means none. Members that need more classes are left out, see `left_out`.
-    Raises IrpipeError if torchattacks is missing, or if no member is left.
+    With `skip_certified` also `is_certified` `[E, N]`, whether an image was not attacked. Raises
+    IrpipeError if torchattacks is missing, no member is left, or the network can have no proofs.
     """
     n_classes = len(batch.network.head)
     skipped = left_out({"attacks_to_run": attacks_to_run}, n_classes)
@@ -86,6 +90,7 @@ def attack(
     # random numbers do not depend on which others run.
     seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS))).tolist()
     broken_by = batch.labels.new_zeros(adversarial.shape[:2])
+    is_certified = certified_by_bounds(batch, eps, skip_certified)
     options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
     total = n_passes(options, len(eps), n_classes)
     with progress(batch.progress_label, total, unit="passes") as advance:
@@ -98,7 +103,7 @@ def attack(
                 if name in skipped:
                     continue
                 margin = image_margin_loss(batch.folded, adversarial[i], batch.labels)
-                left = torch.nonzero(margin <= 0)[:, 0]
+                left = torch.nonzero((margin <= 0) & ~is_certified[i])[:, 0]
                 if not len(left):
                     break
                 seed = seeds[i][MEMBERS.index(name)]
@@ -111,7 +116,8 @@ def attack(
                 adversarial[i, left[is_wrong]] = attacked[is_wrong]
                 broken_by[i, left[is_wrong]] = number
             module.skip_to(n_passes(options, i + 1, n_classes))
-    yield AttackOutput(steps, adversarial, extras={"broken_by": broken_by})
+    extras = {"broken_by": broken_by} | ({"is_certified": is_certified} if skip_certified else {})
+    yield AttackOutput(steps, adversarial, extras=extras)
 
 
 def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
 from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
 from irpipe.option_types import Count, EpsList, Iterate, StepCounts
 from irpipe.runtime.progress import progress
@@ -30,6 +31,8 @@ def attack(
     loss: Literal["margin", "cross_entropy"] = "margin",
     # Which iterate of a start counts: the last one or that of largest margin loss.
     iterate: Iterate = "worst",
+    # Leave images as they are that bounds alone certify: no attack breaks them.
+    skip_certified: bool = False,
 ) -> Iterator[AttackOutput]:
     """Yield each image's iterate of largest margin loss over all starts, at each step count.
 
@@ -41,6 +44,9 @@ def attack(
     - `last_is_correct`: the last iterate of the first start is classified correctly.
     - `grad_linf`: largest absolute entry of the gradient of the image's cross-entropy at the
       clean image; NaN if an entry is.
+    - `is_certified`, with `skip_certified` only: the image was not attacked.
+
+    Raises IrpipeError if `skip_certified` is set for an architecture without proofs.
     """
     images = batch.images
     shape = (len(eps), *images.shape)
@@ -49,26 +55,30 @@ def attack(
     row_eps = row_eps.repeat_interleave(len(images)).view(-1, 1, 1, 1)
     clean = images.expand(shape).flatten(0, 1)
     labels = batch.labels.repeat(len(eps))
-    grad_linf = _gradient_linf(batch).expand(shape[:2])
+    extras = {"grad_linf": _gradient_linf(batch).expand(shape[:2])}
+    is_certified = certified_by_bounds(batch, eps, skip_certified).flatten()
+    if skip_certified:
+        extras["is_certified"] = is_certified.view(shape[:2])
     counts = sorted(set(steps))
     with progress(batch.progress_label, len(counts) * restarts, unit="starts") as advance:
         for count in counts:
             run = partial(_margin_pgd, batch, count, loss, iterate)
             worst = clean.clone()
             margin = torch.full_like(labels, -math.inf, dtype=torch.float32)
+            last_is_correct = torch.ones_like(is_certified)
             for restart in range(restarts):
                 start = _random_start(batch, clean, row_eps)
-                rows = torch.nonzero(margin <= 0)[:, 0]
+                rows = torch.nonzero((margin <= 0) & ~is_certified)[:, 0]
                 if len(rows):  # The draw is made also if no image is left.
                     point, point_margin, is_correct = map_row_chunks(
                         run, start[rows], clean[rows], row_eps[rows], labels[rows]
                     )
                     new = _worse(worst[rows], margin[rows], point, point_margin)
                     worst[rows], margin[rows] = new
-                if restart == 0:
-                    last_is_correct = is_correct.view(shape[:2])
+                    if restart == 0:
+                        last_is_correct[rows] = is_correct
                 advance()
-            extras = {"last_is_correct": last_is_correct, "grad_linf": grad_linf}
+            extras["last_is_correct"] = last_is_correct.view(shape[:2])
             yield AttackOutput(count, worst.view(shape), extras=extras)
 
 

@@ -1,7 +1,7 @@
 """Bounds of a batch of images before any split, the cheap ones first."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -79,6 +79,15 @@ def certify_by_bounds(
             proof = certificate(label, eps, roots.rows.of_image(index), roots.proofs(index))
             margins = certified_margins(network, images[first + index], label, eps, proof)
             yield proof if min(margins.values()) > MIN_MARGIN else None
+
+
+def has_proofs(network: Network, shape: Sequence[int]) -> bool:
+    """Whether proofs exist for the architecture of `network`, with images of `shape` (C, H, W)."""
+    try:
+        PatchNetwork(network, shape)
+    except IrpipeError:
+        return False
+    return True
 
 
 def root_bounds(network: PatchNetwork, images: Tensor, labels: Tensor, eps: float) -> RootBounds:

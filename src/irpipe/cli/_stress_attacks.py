@@ -48,6 +48,7 @@ class StressAttacks:
         """Print how long those attacks take at most that are not finished, from timed passes."""
         from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
 
+        attacks = [(name, self._with_proofs(options)) for name, options in attacks]
         pending = [
             (name, self._attributes(name, options)["options"])
             for name, options in attacks
@@ -71,12 +72,26 @@ class StressAttacks:
         ]
         print(f"time: at most {duration(sum(known))} ({', '.join(parts)})", flush=True)
 
+    def _with_proofs(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Set `skip_certified` of an attack that has it, if the network's architecture has proofs.
+
+        Not with --save-images: there, another program may want an adversarial image of each.
+        """
+        from irpipe.certification.root_bounds import has_proofs
+
+        shape = self.test.images[:1].shape[1:]
+        can_skip = "skip_certified" in options and not self.args.save_images
+        if can_skip and has_proofs(self.network.network, shape):
+            return options | {"skip_certified": True}
+        return options
+
     def _lacks_maps(self, options: dict[str, Any]) -> bool:
         needs_maps = "interpreter" in options or "interpreters" in options
         return needs_maps and not getattr(self.network.network, "has_maps", True)
 
     def run(self, name: str, options: dict[str, Any]) -> Result | None:
         """Attack, write the result and note how it ended. None means failed or left out."""
+        options = self._with_proofs(options)
         kind = options["kind"]
         try:
             self._require_maps(options)
