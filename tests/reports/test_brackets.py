@@ -148,14 +148,14 @@ def other_images() -> Result:
         (
             [make_proofs(PROOFS), make_proofs(PROOFS, attack="more")],
             {},
-            r"^t: found \S+/certify and \S+/more; name the attack of one of them as the option",
+            r"^t: found \S+/certify and \S+/more; name the attack of one of them in the option",
         ),
-        ([], {"certify": "more"}, r"^t: expected results of 'more', an attack of kind certify; f"),
+        ([], {"certify": ["more"]}, r"^t: expected results of more, of kind certify; found none"),
     ],
 )
 @pytest.mark.parametrize("kind", [accuracy_table, accuracy_curve])
 def test_what_does_not_fit_is_refused_in_one_line(
-    kind: Any, proofs: list[Result], options: dict[str, str], message: str, tmp_path: Path
+    kind: Any, proofs: list[Result], options: dict[str, list[str]], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(IrpipeError, match=message) as error:
         kind.report([attack(), *proofs], tmp_path / "t", **OPTIONS, **options)
@@ -164,6 +164,7 @@ def test_what_does_not_fit_is_refused_in_one_line(
 
 
 def test_one_of_two_results_with_proofs_can_be_named(tmp_path: Path) -> None:
-    results = [attack(), make_proofs({}), make_proofs(PROOFS, attack="more")]
-    paths = accuracy_table.report(results, tmp_path / "t", certify="more", **OPTIONS)
+    results = [attack(), make_proofs({}), make_proofs(PROOFS, attack="more"), attack(method="adv")]
+    paths = accuracy_table.report(results, tmp_path / "t", certify=["more"], **OPTIONS)
     assert cells(paths[0])["released", "certified"]["value"] == "0.5"
+    assert {row["method"] for row in read_rows(paths[0])} == {"int"}  # Adv has no proofs

@@ -99,6 +99,11 @@ def cores_per_job():
     return max(1, min(4, cores // n_gpus))
 
 
+def is_proof(wildcards):
+    """Whether a job searches for proofs: on one core, and for longer than an attack."""
+    return kind("attacks", wildcards.attack) == "certify"
+
+
 def output_dir(wildcards, output):
     """Folder of a rule's outputs; includes the prefix if another workflow uses this module."""
     return os.path.dirname(output[0])

@@ -17,11 +17,11 @@ rule evaluate:
         "evaluate"
     conda:
         "../envs/irpipe.yaml"
-    threads: cores_per_job()
+    threads: lambda w: 1 if is_proof(w) else cores_per_job()
     resources:
         gpu=1,
         mem_mb=lambda w, attempt: 4000 * attempt,
-        runtime=lambda w, attempt: 30 * attempt,
+        runtime=lambda w, attempt: (240 if is_proof(w) else 30) * attempt,
     params:
         network=lambda w, input: shlex.join(["--checkpoint", input.network]),
         # Snakemake reruns the job when this one changes, and not when paths of inputs do.

@@ -186,7 +186,8 @@ def _add_cross_check(config: dict[str, Any], location: str) -> None:
 
 def attacks_of(entry: dict[str, Any]) -> list[str]:
     """The attacks whose results a checked entry of `tables` or `figures` shows."""
-    attacks = [*(entry.get("attacks") or [entry.get("attack")]), entry.get("certify")]
+    attacks = entry.get("attacks") or [entry.get("attack")]
+    attacks = [*attacks, *(entry.get("certify") or [])]
     return [attack for attack in dict.fromkeys(attacks) if attack is not None]
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from irpipe.errors import IrpipeError
-from irpipe.option_types import Count
+from irpipe.option_types import Count, Names
 from irpipe.reports._accuracy_axes import (
     draw_published,
     fixed_label,
@@ -42,7 +42,7 @@ def report(
     attack: str = "pgd",
     sweep: Literal["eps", "steps"] = "eps",
     steps: Count = 200,
-    certify: str | None = None,
+    certify: Names | None = None,
 ) -> list[Path]:
     """Draw accuracy with its 95% Wilson band; return the paths of the figure.
 
@@ -51,7 +51,8 @@ def report(
 
     Without proofs, there is one panel for each data set and model. With proofs, each method has a
     panel of its own, with a band between certified accuracy and accuracy under attack. `certify`
-    names the attack whose results have proofs; None means any of kind `certify`.
+    names the attacks whose results have proofs, and leaves out networks without; None means all of
+    kind `certify`, and leaves out none.
 
     Raises IrpipeError as `select_with_proofs` and `bracket` do, and if a result has nothing to
     draw.

@@ -12,7 +12,7 @@ import pandas as pd
 from irpipe.analysis.bracket import bracket
 from irpipe.analysis.columns import Column, columns_by_eps, published_value
 from irpipe.errors import IrpipeError
-from irpipe.option_types import Count
+from irpipe.option_types import Count, Names
 from irpipe.published import PublishedKey, PublishedValue, published_table
 from irpipe.reports._cells import TableCell, accuracy_cell, missing_column_message, sub_table
 from irpipe.reports._render import TablePage, write
@@ -46,7 +46,7 @@ def report(
     sweep: Literal["eps", "steps"] = "eps",
     steps: Count = 200,
     published: Literal["3", "4", "A1", "A2", "A3"] | None = None,
-    certify: str | None = None,
+    certify: Names | None = None,
 ) -> list[Path]:
     """Write the table with one row per network; return the paths of its files.
 
@@ -56,7 +56,8 @@ def report(
 
     A network with proofs has two rows more: the shares of certified and of undecided images. If
     there is no result of `attack` for it, the search for proofs is the attack. `certify` names the
-    attack whose results have proofs; None means any of kind `certify`.
+    attacks whose results have proofs, and leaves out networks without; None means all of kind
+    `certify`, and leaves out none.
 
     Raises IrpipeError as `select_with_proofs` and `bracket` do, and if a result lacks a column.
     """

@@ -61,7 +61,7 @@ def report(
         "aai_gradcampp_two_class",
         "aai_gradcampp_targeted",
     ],
-    certify: str | None = None,
+    certify: Names | None = None,
 ) -> list[Path]:
     """Write NAME.md and its figure; return the paths. NAME is that of `output` without "table_".
 

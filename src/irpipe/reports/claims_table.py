@@ -67,7 +67,7 @@ def report(
     *,
     title: str,
     attacks: Names = ["pgd", "margin_pgd", "autoattack", "square"],  # noqa: B006
-    certify: str | None = None,
+    certify: Names | None = None,
 ) -> list[Path]:
     """Write one table per claim with one row per data set and model; return the paths of its files.
 
@@ -83,12 +83,12 @@ def assess_claims(
     report: str,
     title: str,
     attacks: Sequence[str],
-    certify: str | None = None,
+    certify: Sequence[str] | None = None,
 ) -> tuple[TablePage, list[ClaimResult]]:
     """Assess all claims; return the page and the results, claim by claim.
 
-    The legend names the attacks that no result is of. `certify` names the attack whose results
-    have proofs; None means any of kind `certify`.
+    The legend names the attacks that no result is of. `certify` names the attacks whose results
+    have proofs; None means all of kind `certify`.
 
     Raises IrpipeError, which names `report`, as `select_attacks` and `select_proofs` do, if
     results are of other images or lack the data set's eps, and if they are about no claim.

@@ -34,11 +34,11 @@ def report(
     *,
     title: str,
     attacks: Names = ["pgd", "margin_pgd", "square"],  # noqa: B006
-    certify: str | None = None,
+    certify: Names | None = None,
 ) -> list[Path]:
     """Write one table per network with one row per flag; return the paths of its files.
 
-    `certify` names the attack whose results have proofs; None means any of kind `certify`.
+    `certify` names the attacks whose results have proofs; None means all of kind `certify`.
 
     Raises IrpipeError as `select_attacks` and `select_proofs` do, if a result lacks the data set's
     eps, and if no flag can be computed from the attacks.

@@ -92,29 +92,29 @@ def network_of(result: Result) -> Network:
 
 
 def select_proofs(
-    results: Iterable[Result], certify: str | None, report: str
+    results: Iterable[Result], certify: Sequence[str] | None, report: str
 ) -> dict[Network, Result]:
-    """The results of kind `certify` by network. `certify` is their attack; None means whichever.
+    """The results of kind `certify` by network. `certify` names their attacks; None means all.
 
-    Raises IrpipeError, which names `report`, if there is none of a `certify` that is not None, if
-    a network has two, and as `select_attack` does.
+    Raises IrpipeError, which names `report`, if `certify` is not None and there is none, if a
+    network has two, and as `select_attack` does.
     """
     results = list(results)
     _refuse_mixed(results, report)
     proofs: dict[Network, Result] = {}
     for result in results:
         attrs = result.attrs
-        if attrs["kind"] != "certify" or attrs["attack"] != (certify or attrs["attack"]):
+        if attrs["kind"] != "certify" or (certify and attrs["attack"] not in certify):
             continue
         other = proofs.setdefault(network_of(result), result)
         if other is not result:
             raise IrpipeError(
                 f"{report}: found {result_name(other)} and {result_name(result)}; "
-                "name the attack of one of them as the option 'certify'"
+                "name the attack of one of them in the option 'certify'"
             )
     if certify and not proofs:
         raise IrpipeError(
-            f"{report}: expected results of '{certify}', an attack of kind certify; found none"
+            f"{report}: expected results of {', '.join(certify)}, of kind certify; found none"
         )
     return proofs
 
@@ -127,13 +127,14 @@ def with_proofs(group: list[Result], proofs: Mapping[Network, Result]) -> list[R
 
 
 def select_with_proofs(
-    results: Iterable[Result], attack: str, certify: str | None, report: str
+    results: Iterable[Result], attack: str, certify: Sequence[str] | None, report: str
 ) -> dict[DatasetModel, list[tuple[Result, Result | None]]]:
     """Results of an attack by data set and model, each with the proofs of its network, if any.
 
     Of a network that has proofs but no result of the attack, both are the proofs: the search for
-    them is an attack, too. The order and the errors are those of `select_attack` and
-    `select_proofs`.
+    them is an attack, too. If `certify` names attacks, networks without proofs are left out.
+
+    The order and the errors are those of `select_attack` and `select_proofs`.
     """
     results = list(results)
     proofs = select_proofs(results, certify, report)
@@ -143,7 +144,8 @@ def select_with_proofs(
             by_network[network_of(result)] = result
     groups: dict[DatasetModel, list[tuple[Result, Result | None]]] = {}
     for network, result in sorted(by_network.items(), key=lambda item: _order(item[1])):
-        groups.setdefault(dataset_model(result), []).append((result, proofs.get(network)))
+        if network in proofs or not certify:
+            groups.setdefault(dataset_model(result), []).append((result, proofs.get(network)))
     return groups
 
 
