@@ -32,7 +32,8 @@ for argument in workflow.config_settings.config_args or ():
 
 # Code that the config names lies beside it.
 CONFIG_FILES = workflow.overwrite_configfiles or workflow.configfiles
-os.environ["IRPIPE_CODE"] = os.path.dirname(os.path.abspath([*CONFIG_FILES, "."][0]))
+CODE_FOLDER = os.path.dirname(os.path.abspath(CONFIG_FILES[0])) if CONFIG_FILES else "."
+os.environ["IRPIPE_CODE"] = CODE_FOLDER
 
 try:
     CONFIG = configs.validate(config)
