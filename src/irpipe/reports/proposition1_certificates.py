@@ -1,0 +1,74 @@
+"""The curves show the share of images that are certified to be robust against eps: by Proposition
+1 and by bounds of the margins. Dots show how much Proposition 1 could certify with perfect bounds.
+"""
+
+import math
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from irpipe.analysis.certified_maps import MAP_ARRAYS, robustness
+from irpipe.reports._plotting import plot_style, save_figure
+from irpipe.results.labels import dataset_model_label, eps_label, method_label
+from irpipe.results.result import Result
+from irpipe.results.select import select_attack
+
+# Name in `Robustness`, label, line, and colour of Okabe and Ito's palette.
+CURVES = (
+    ("by_margin", "certified by the margin", "-", "#0072B2"),
+    ("by_proposition1", "certified by Proposition 1", "-", "#D55E00"),
+    ("proposition1_limit", "limit of Proposition 1 (attack)", ":", "#D55E00"),
+)
+N_COLUMNS = 4
+
+
+def report(
+    results: list[Result], output: Path, *, title: str, attack: str = "certify_maps"
+) -> list[Path]:
+    """Draw one panel per network; return the paths of the figure.
+
+    Raises IrpipeError as `select_attack` does.
+    """
+    groups = select_attack(results, attack, output.name, MAP_ARRAYS)
+    networks = [(pair, result) for pair, group in groups.items() for result in group]
+    n_columns = min(N_COLUMNS, len(networks))
+    n_rows = math.ceil(len(networks) / n_columns)
+    with plot_style():
+        size = (2.3 * n_columns + 0.6, 2.1 * n_rows + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
+        for panel, (pair, result) in zip(panels, networks, strict=False):
+            _draw(panel, result)
+            panel.set_title(f"{dataset_model_label(pair)}, {method_label(result)}", fontsize=8)
+        for panel in panels[len(networks) :]:
+            panel.remove()
+        for panel in panels[: len(networks) : n_columns]:
+            panel.set_ylabel("share of images")
+        figure.suptitle(title, fontsize=10)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=len(CURVES), frameon=False)
+        return save_figure(figure, output)
+
+
+def _draw(panel: Axes, result: Result) -> None:
+    """Draw the three shares at all eps above 0."""
+    is_positive = result.arrays["eps"] > 0
+    eps = result.arrays["eps"][is_positive]
+    order = eps.argsort()
+    shares = robustness(result)._asdict()
+    for name, label, line_style, colour in CURVES:
+        share = shares[name][:, is_positive].mean(axis=0)
+        panel.plot(
+            eps[order],
+            share[order],
+            line_style,
+            marker="o",
+            markersize=3,
+            color=colour,
+            label=label,
+        )
+    panel.set_ylim(-0.03, 1.03)
+    panel.set_xticks(eps, [eps_label(value) for value in eps])
+    panel.set_xlabel("ε")
+    panel.grid(alpha=0.25, linewidth=0.5)
