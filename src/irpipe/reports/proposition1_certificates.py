@@ -35,7 +35,7 @@ def report(
     n_columns = min(N_COLUMNS, len(networks))
     n_rows = math.ceil(len(networks) / n_columns)
     with plot_style():
-        size = (2.3 * n_columns + 0.6, 2.1 * n_rows + 0.9)
+        size = (max(2.3 * n_columns + 0.6, 4.0), 2.1 * n_rows + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
         for panel, (pair, result) in zip(panels, networks, strict=False):
@@ -47,7 +47,10 @@ def report(
             panel.set_ylabel("share of images")
         figure.suptitle(title, fontsize=10)
         handles, labels = panels[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(CURVES), frameon=False)
+        n_legend_columns = len(CURVES) if n_columns >= 3 else 1
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=n_legend_columns, frameon=False
+        )
         return save_figure(figure, output)
 
 
