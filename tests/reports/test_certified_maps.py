@@ -57,7 +57,7 @@ def test_the_table_has_the_means_over_images(tmp_path: Path) -> None:
     assert float(second["proposition1_limit"]) == 0
     markdown = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "MNIST, Small, k = 3, n = 2" in markdown
-    assert "0.200 (0.100)" in markdown
+    assert "| Int | 0.1 | 0.200 (0.100) ratio 2.00 | 0.400 (0.200) ratio 2.00 |" in markdown
 
 
 # At 0.1: the best other class of image 0 is 2, of image 1 it is 2. Image 0 has a bound above its

@@ -123,7 +123,7 @@ def _text(label: str, record: Record) -> list[CellText]:
     for class_set in ("one", "two"):
         certified, attacked = (record[f"{name}_{class_set}"] for name in ("certified", "attacked"))
         ratio = f"ratio {record[f'ratio_{class_set}']:.2f}"
-        cells.append(CellText(f"{certified:.3f}", f"({attacked:.3f})", ratio))
+        cells.append(CellText(f"{certified:.3f} ({attacked:.3f})", second_line=ratio))
     return [
         *cells,
         CellText(f"{record['provably_stays']:.2f}", f"({record['attacked_stays']:.2f})"),
