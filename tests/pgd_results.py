@@ -40,7 +40,12 @@ def make_pgd_result(accuracy: Accuracy, eps: list[float], n: int = 200, **attrs:
         "network_sha256": "feed",
         "data_sha256": "beef",
         "train_eps": 0.3,
-        "options": {"step_size": 0.01, "step_size_factor": None, "random_start": False},
+        "options": {
+            "step_size": 0.01,
+            "step_size_factor": None,
+            "random_start": False,
+            "grad_dtype": "float32",
+        },
     }
     return Result(default_attrs | attrs, arrays)
 

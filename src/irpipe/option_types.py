@@ -85,6 +85,8 @@ Bool = Annotated[bool, BeforeValidator(_bool)]
 
 _NotEmptyList = (BeforeValidator(_as_list), Field(min_length=1))
 EpsList = Annotated[list[Eps], *_NotEmptyList]
+# In a norm in which a change of all pixels may exceed 1.
+NormEpsList = Annotated[list[NotNegative], *_NotEmptyList]
 StepCounts = Annotated[list[Count], *_NotEmptyList]
 Indices = Annotated[list[Index], *_NotEmptyList]
 Names = Annotated[list[str], *_NotEmptyList]
@@ -110,6 +112,9 @@ MapLoss = Literal["topk", "mass_center", "two_class", "targeted"]
 AttackVariant = Literal["released", "fixed"]
 # The step of an unforeseen attack: eps / sqrt(steps), or advex-uar's calibrated one (C.6-3).
 StepRule = Literal["released", "advex_uar"]
+# The norm in which eps bounds an attack's change of the image.
+EpsNorm = Literal["linf", "l2", "l1"]
+AutoAttackNorm = Literal["linf", "l2"]
 # The dtype in which an attack's gradients are computed.
 GradDtype = Literal["float32", "bfloat16"]
 # Which iterate an attack returns.

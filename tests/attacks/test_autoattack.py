@@ -28,7 +28,13 @@ def test_each_member_attacks_what_the_one_before_left(
     predicted = batch.network(batch.images).argmax(dim=1)
 
     def fake(
-        batch: AttackBatch, module: object, name: str, steps: int, n_queries: int, seed: int
+        batch: AttackBatch,
+        module: object,
+        name: str,
+        norm: str,
+        steps: int,
+        n_queries: int,
+        seed: int,
     ) -> Any:
         """A member that replaces its first images by images of another class."""
 

@@ -11,6 +11,7 @@ from made_batches import make_digit_batch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, autoattack
+from irpipe.attacks._torchattacks import TorchModule
 
 # For 10 classes, under torchattacks' names of the attributes.
 REFERENCE: dict[str, dict[str, Any]] = {
@@ -89,8 +90,8 @@ def test_one_search_of_fab_wins_at_each_eps_where_a_search_at_that_eps_wins() ->
 
 def attack_by_square(batch: AttackBatch, left: list[int]) -> Tensor:
     """Images with the indices `left` after 40 queries of Square at eps 0.2."""
-    module = autoattack._TorchModule(batch, lambda steps=1, note="": None)
-    square = autoattack._seeded(batch, module, "square", steps=1, n_queries=40, seed=7)
+    module = TorchModule(batch, lambda steps=1, note="": None)
+    square = autoattack._seeded(batch, module, "square", "linf", steps=1, n_queries=40, seed=7)
     return square(0.2, torch.tensor(left))
 
 

@@ -65,7 +65,15 @@ def test_steps_from_the_lower_edge(n_steps: int, end: float) -> None:
     batch = one_pixel_batch(network, [0.1], [0], FixedNoise())
     start = torch.zeros(1, 1, 1, 1).double()
     point, margin, is_correct = margin_pgd._margin_pgd(
-        batch, n_steps, "margin", "last", start, batch.images, torch.tensor(0.3), batch.labels
+        batch,
+        "linf",
+        n_steps,
+        "margin",
+        "last",
+        start,
+        batch.images,
+        torch.tensor(0.3),
+        batch.labels,
     )
     assert (point.item(), margin.item()) == pytest.approx((end, end - 0.5))
     assert is_correct.item()

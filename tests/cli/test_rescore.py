@@ -52,7 +52,8 @@ def test_rescore_gives_the_accuracies_of_the_attack(
 ) -> None:
     network = ("--checkpoint", saved / "net.safetensors", "--device", "cpu")
     assert run("rescore", saved / "o" / "images" / "pgd.npz", *network) == 0
-    header, *rows, last = capsys.readouterr().out.splitlines()
+    first, header, *rows, last = capsys.readouterr().out.splitlines()
+    assert first == "eps bounds the linf norm of the change"
     assert header.split()[:4] == ["eps", "accuracy", "n", "max"]
     assert last == "all images lie in [0, 1] and within their eps of the test images"
     result = read_result(saved / "o" / "pgd.h5").arrays
@@ -168,7 +169,7 @@ def test_images_are_uint8_where_that_keeps_the_success(
     }
     result = Result(template.attrs, arrays)
     save_images(tmp_path / "i.npz", [attacked[:, :3], attacked[:, 3:]], result, network, test)
-    (score,) = rescore(tmp_path / "i.npz", network, test)
+    (score,) = rescore(tmp_path / "i.npz", network, test, CPU)
     assert (score.dtype, score.n, score.n_correct, score.is_within) == (dtype, 4, 0, True)
     expected = 1 / 255 if dtype == "uint8" else 1.5 / 255
     assert score.linf == pytest.approx(expected, abs=1e-6)
@@ -178,7 +179,7 @@ def test_images_are_uint8_where_that_keeps_the_success(
 def test_another_network_is_scored_on_the_same_images(saved: Path, tmp_path: Path) -> None:
     other = load_for_attack(write_fitted_network(tmp_path / "n.safetensors", seed=3), CPU)
     test = load({"kind": "digits"}, Path("unused"), "test")
-    scores = rescore(saved / "o" / "images" / "pgd.npz", other.network, test)
+    scores = rescore(saved / "o" / "images" / "pgd.npz", other.network, test, CPU)
     indices = read_result(saved / "o" / "pgd.h5").arrays["indices"]
     prediction = other.network(test.images[indices]).argmax(dim=1)
     assert scores[0].n_correct == int((prediction == test.labels[indices]).sum())

@@ -106,7 +106,10 @@ def test_the_tests_are_mcnemars_corrected_by_holm() -> None:
 
 @pytest.mark.parametrize(
     ("n_better", "words"),
-    [(20, "mine is 10.0% more accurate than b (95%"), (4, "than b, which can be chance (95%")],
+    [
+        (20, "mine is 10.0 points more accurate than b (95%"),
+        (4, "than b, which can be chance (95%"),
+    ],
 )
 def test_the_sentence_says_whether_it_can_be_chance(n_better: int, words: str) -> None:
     numbers = numbers_of(left("pgd", range(100)))

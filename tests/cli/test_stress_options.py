@@ -1,10 +1,12 @@
 """`irpipe stress`: its options, its estimate of the time, and its progress."""
 
+import json
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import pytest
 from command_line import run, write_fitted_network
 from made_batches import make_digit_batch
@@ -142,3 +144,39 @@ def test_autoattack_shows_its_passes(tmp_path: Path, capsys: pytest.CaptureFixtu
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_another_norm_is_named_in_every_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attacks = [PGD, "strong={kind: margin_pgd, steps: [1, 2]}", "aai={kind: aai, steps: 1}"]
+    assert (
+        stress(
+            tmp_path, "--norm", "l2", "--eps", "0.5", "2", "--images", "6", "--attacks", *attacks
+        )
+        == 0
+    )
+    assert "aai: left out, because it has no l2 version" in capsys.readouterr().out
+    folder = tmp_path / "o"
+    for name in ("pgd", "strong"):
+        result = read_result(folder / f"{name}.h5")
+        assert result.attrs["eps_norm"] == "l2"
+        assert result.arrays["eps"].tolist() == [0, 0.5, 2]
+        assert result.arrays["l2_distance"].max() <= 2 + 1e-6
+    assert read_result(folder / "pgd.h5").attrs["options"]["step_size_factor"] == 2.5
+    frame = pd.read_csv(folder / "results.csv")
+    assert set(frame["eps_norm"]) == {"l2"}
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["threat_model"], summary["eps"]) == ("L2", 2)
+    page = (folder / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert "ε (\N{SCRIPT SMALL L}2 bound, pixels in [0, 1])" in page
+    assert "at ε = 2 (\N{SCRIPT SMALL L}2) correctly" in page
+    assert "aai</td>" in page
+    assert "left out: it has no l2 version" in page
+
+
+def test_another_norm_needs_eps_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stress(tmp_path, "--norm", "l1", "--attacks", PGD) == 2
+    assert "--norm l1: say --eps, too; the data set's are l-inf bounds" in capsys.readouterr().err

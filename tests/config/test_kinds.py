@@ -48,6 +48,7 @@ def test_fractions_are_exact_and_one_number_is_a_list_of_one() -> None:
         "seed": 99,
         "batch_size": 200,
         "steps": [7],
+        "norm": "linf",
         "step_size": 2 / 255,
         "step_size_factor": None,
         "random_start": False,

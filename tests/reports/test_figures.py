@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 import pytest
-from made_results import ABOUT_AS_ROBUST, make_pgd_pair
+from made_results import ABOUT_AS_ROBUST, make_pgd_pair, make_result
 from pgd_results import MNIST_EPS, make_cifar_result, make_pgd_result
 
 from irpipe.errors import IrpipeError
@@ -115,3 +115,13 @@ def test_figure_of_the_claims_has_equal_bytes(tmp_path: Path) -> None:
     second = claims_page.report(results, tmp_path / "b" / "v", title="V", attacks=attacks)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert f"<!-- {ABOUT_AS_ROBUST.text} -->" in first[3].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("kind", "is_marked"), [("pgd", True), ("margin_pgd", False)])
+def test_published_values_are_marked_on_the_papers_attack_alone(
+    kind: str, is_marked: bool, tmp_path: Path
+) -> None:
+    result = make_result(kind, {}, [200])
+    accuracy_curve.report([result], tmp_path / "f", title="T", attack=kind, steps=200)
+    text = (tmp_path / "f.svg").read_text(encoding="utf-8")
+    assert ("<!-- published -->" in text) is is_marked

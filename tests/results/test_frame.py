@@ -216,7 +216,7 @@ def test_image_rows_have_the_means_of_the_table(folder: Path) -> None:
 
 def test_columns_and_dtypes() -> None:
     frame = to_frame([make_result("pgd", {}, [1]), make_isa_result()])
-    text = ("dataset", "model", "method", "run", "attack", "kind", "measure")
+    text = ("dataset", "model", "method", "run", "attack", "kind", "eps_norm", "measure")
     text += ("network_sha256", "data_sha256", "code_hash", "device")
     integers = {"seed": "int64", "point": "int64", "n": "int64"}
     integers |= dict.fromkeys(("steps", "tau_n", "n_valid"), "Int64")
@@ -226,7 +226,7 @@ def test_columns_and_dtypes() -> None:
     }
     assert list(frame) == [
         *("dataset", "model", "method", "run", "attack", "kind", "seed"),
-        *("eps", "point", "steps", "measure"),
+        *("eps", "eps_norm", "point", "steps", "measure"),
         *("n", "accuracy", "accuracy_low", "accuracy_high"),
         *("certified", "certified_low", "certified_high"),
         *("undecided", "undecided_low", "undecided_high", "mean_linf_distance"),

@@ -237,6 +237,8 @@ def is_papers_attack(result: Result) -> bool:
         return not options["hinge_weight"] and options["loss"] == "topk"
     if result.attrs["kind"] != "pgd":
         return False
+    if options.get("norm", "linf") != "linf":
+        return False
     has_papers_steps = not options["step_size_factor"] and not options["random_start"]
     return has_papers_steps and options["grad_dtype"] != "bfloat16"
 

@@ -35,6 +35,8 @@ So `attack` declares a common option only if it needs its value or another defau
                                     hashes of the files that the attack reads.
     left_out(options, n_classes)    [name]: parts of the attack that need more classes than the
                                     network has; they become the attribute `left_out`.
+    NORMS = ("linf", "l2")          norms of eps that the kind has; its option `norm` says which.
+                                    A kind without NORMS has l-inf alone.
     n_passes(options, n_eps, n_classes)  how often the network is called for an image, at most,
                                     where a call with a gradient counts thrice; for estimates.
     AXIS = "measure"                name of the result's last axis; else it is "steps".

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein, ICML 2020), its standard version for the l-inf norm.
+"""AutoAttack (Croce and Hein, ICML 2020), its standard version, for the l-inf or the l2 norm.
 
 Four attacks run one after the other, each on the images that are still classified correctly:
 APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square.
@@ -22,25 +22,33 @@ torchattacks comes with the optional dependencies `irpipe[stress]`.
 """
 
 import math
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from irpipe.ascent.norms import norms, project
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
-from irpipe.errors import IrpipeError, NotApplicableError
+from irpipe.attacks._torchattacks import (
+    TORCHATTACKS_NORMS,
+    SearchResults,
+    TorchModule,
+    import_torchattacks,
+    square_class,
+)
+from irpipe.errors import NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
-from irpipe.option_types import AutoAttackMembers, Count, EpsList
-from irpipe.runtime.progress import Advance, progress
+from irpipe.option_types import AutoAttackMembers, AutoAttackNorm, Count, EpsList
+from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
 PROTOCOL: tuple[str, ...] = ()
+NORMS = tuple(TORCHATTACKS_NORMS)
 
 # Takes eps and the indices `[m]` of images in the batch; returns their attacked versions.
 Member = Callable[[float, Tensor], Tensor]
@@ -60,6 +68,8 @@ def attack(
     batch: AttackBatch,
     *,
     eps: EpsList,
+    # In which eps bounds the change. Square's draws in l2 depend on which images are left.
+    norm: AutoAttackNorm = "linf",
     # The default is the standard version.
     attacks_to_run: AutoAttackMembers = ["apgd-ce", "apgd-t", "fab-t", "square"],  # noqa: B006
     # Steps of APGD and FAB, as in the authors' code.
@@ -94,11 +104,9 @@ def attack(
     options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
     total = n_passes(options, len(eps), n_classes)
     with progress(batch.progress_label, total, unit="passes") as advance:
-        module = _TorchModule(batch, advance)
-        fab = _Fab(batch, module, steps)
+        module = TorchModule(batch, advance)
+        fab = _Fab(batch, module, norm, steps)
         for i, bound in enumerate(eps):
-            lower = (batch.images - bound).clamp(min=0)
-            upper = (batch.images + bound).clamp(max=1)
             for number, name in enumerate(attacks_to_run, 1):
                 if name in skipped:
                     continue
@@ -107,10 +115,10 @@ def attack(
                 if not len(left):
                     break
                 seed = seeds[i][MEMBERS.index(name)]
-                member = _seeded(batch, module, name, steps, n_queries, seed)
+                member = _seeded(batch, module, name, norm, steps, n_queries, seed)
                 member = fab if name == "fab-t" else member
                 attacked = member(bound, left).to(adversarial.dtype)
-                attacked = attacked.clamp(lower[left], upper[left])
+                attacked = _into_ball(attacked, batch.images[left], bound, norm)
                 is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0
                 is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
                 adversarial[i, left[is_wrong]] = attacked[is_wrong]
@@ -135,62 +143,33 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     return int(fab + n_eps * sum(per_eps.get(name, 0) for name in names))
 
 
-class _TorchModule(nn.Module):
-    """A folded network as the `nn.Module` that torchattacks needs. It shows its calls as progress.
-
-    A call with all images of the batch counts as one pass, with a gradient as three.
-    """
-
-    def __init__(self, batch: AttackBatch, advance: Advance) -> None:
-        super().__init__()
-        self.network = batch.folded.network
-        self.folded = batch.folded
-        self.n_images = len(batch.images)
-        self.advance = advance
-        self.n_calls = 0  # of single images
-        self.n_shown = 0
-        self.lock = threading.Lock()
-
-    def forward(self, images: Tensor) -> Tensor:
-        with self.lock:
-            self.n_calls += len(images) * (3 if images.requires_grad else 1)
-            self._show(self.n_calls // self.n_images)
-        return self.folded(images)
-
-    def skip_to(self, n_passes: int) -> None:
-        """Count so many passes as done, because images that are broken save the rest of them."""
-        self.n_calls = max(self.n_calls, n_passes * self.n_images)
-        self._show(n_passes)
-
-    def _show(self, n_passes: int) -> None:
-        if n_passes > self.n_shown:
-            self.advance(n_passes - self.n_shown)
-            self.n_shown = n_passes
-
-
-def _import_torchattacks() -> Any:
-    try:
-        import torchattacks
-    except ImportError as error:
-        raise IrpipeError(
-            "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
-        ) from error
-    return torchattacks
+def _into_ball(attacked: Tensor, clean: Tensor, bound: float, norm: AutoAttackNorm) -> Tensor:
+    """Undo what rounding added to the distance of a member's images."""
+    if norm == "linf":
+        return attacked.clamp((clean - bound).clamp(min=0), (clean + bound).clamp(max=1))
+    eps = torch.full_like(clean[:, :1, :1, :1], bound)
+    return (clean + project(attacked - clean, eps, norm)).clamp(0, 1)
 
 
 def _seeded(
-    batch: AttackBatch, module: _TorchModule, name: str, steps: int, n_queries: int, seed: int
+    batch: AttackBatch,
+    module: TorchModule,
+    name: str,
+    norm: AutoAttackNorm,
+    steps: int,
+    n_queries: int,
+    seed: int,
 ) -> Member:
     """Return a member that draws random numbers, all from `seed`.
 
     It leaves torch's generators as they are.
     """
-    torchattacks = _import_torchattacks()
+    torchattacks = import_torchattacks()
 
     def run(bound: float, left: Tensor) -> Tensor:
         """Return what the member makes of the images with the indices `left` at eps = `bound`."""
         images, labels = batch.images[left].float(), batch.labels[left]
-        options = {"norm": "Linf", "eps": bound, "seed": seed, "n_restarts": 1}
+        options = {"norm": TORCHATTACKS_NORMS[norm], "eps": bound, "seed": seed, "n_restarts": 1}
         if name == "apgd-ce":
             member = torchattacks.APGD(module, steps=steps, loss="ce", **options)
         elif name == "apgd-t":
@@ -200,56 +179,25 @@ def _seeded(
             with torch.no_grad():
                 # If two logits are equal, torchattacks may count the image as misclassified.
                 is_attacked = module(images).max(dim=1).indices == labels
-            square = _square_class(batch, left[is_attacked])
+            square = torchattacks.Square
+            if norm == "linf":
+                square = square_class(batch, left[is_attacked])
             member = square(module, n_queries=n_queries, resc_schedule=False, **options)
         with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
             attacked: Tensor = member(images, labels)
         return attacked.detach()
 
     def run_once(bound: float, left: Tensor) -> Tensor:
-        key = (bound, n_queries, seed, batch.indices.tobytes())
+        key = (norm, bound, n_queries, seed, batch.indices.tobytes())
         results = _SQUARE_RESULTS.setdefault(batch.folded, {})
-        return results.setdefault(key, _SearchResults(batch))(left, partial(run, bound))
+        return results.setdefault(key, SearchResults(batch))(left, partial(run, bound))
 
     return run_once if name == "square" else run
 
 
-class _SearchResults:
-    """The images that a search returned for those of a batch. Each image is searched for once."""
-
-    def __init__(self, batch: AttackBatch) -> None:
-        self.images = batch.images.to(torch.float32, copy=True)
-        self.is_known = torch.zeros_like(batch.labels, dtype=torch.bool)
-
-    def __call__(self, left: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
-        """Results for the images with the indices `left`; call `search` for the unknown ones."""
-        unknown = left[~self.is_known[left]]
-        if len(unknown):
-            self.images[unknown] = search(unknown)
-            self.is_known[unknown] = True
-        return self.images[left]
-
-
 # Results of Square, by network and by all else that decides them: `irpipe stress` runs Square
 # within the ensemble and also alone, with the same seed.
-_SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, _SearchResults]] = WeakKeyDictionary()
-
-
-def _square_class(batch: AttackBatch, left: Tensor) -> Any:
-    """torchattacks' Square, but its first stripes are drawn for all images of the batch.
-
-    So the stripes of an image do not depend on which others are `left`.
-    """
-
-    class Square(_import_torchattacks().Square):  # type: ignore[misc]
-        def random_choice(self, shape: list[int]) -> Tensor:
-            is_stripes = len(shape) == 4
-            if is_stripes:
-                shape = [len(batch.images), *shape[1:]]
-            draws: Tensor = super().random_choice(shape)
-            return draws[left] if is_stripes else draws
-
-    return Square
+_SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, SearchResults]] = WeakKeyDictionary()
 
 
 class _Fab:
@@ -259,11 +207,14 @@ class _Fab:
     serves all eps.
     """
 
-    def __init__(self, batch: AttackBatch, module: _TorchModule, steps: int) -> None:
+    def __init__(
+        self, batch: AttackBatch, module: TorchModule, norm: AutoAttackNorm, steps: int
+    ) -> None:
         self.batch = batch
+        self.norm = norm
         self.module = module
         self.steps = steps
-        self.nearest = _SearchResults(batch)
+        self.nearest = SearchResults(batch)
 
     def __call__(self, bound: float, left: Tensor) -> Tensor:
         """The nearest misclassified image if it is within `bound`, else the clean image."""
@@ -274,14 +225,14 @@ class _Fab:
             return map_row_chunks(self._search, images[unknown], labels[unknown])[0]
 
         nearest = self.nearest(left, search)
-        distance = (nearest - images[left]).abs().flatten(1).amax(dim=1)
+        distance = norms(nearest - images[left], self.norm)
         is_within = (distance <= bound).view(-1, 1, 1, 1)
         return torch.where(is_within, nearest, images[left])
 
     def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         """The nearest misclassified image over all target classes, else the clean image."""
-        fab = _import_torchattacks().FAB(
-            self.module, norm="Linf", steps=self.steps, multi_targeted=True
+        fab = import_torchattacks().FAB(
+            self.module, norm=TORCHATTACKS_NORMS[self.norm], steps=self.steps, multi_targeted=True
         )
         nearest = images.clone()
         least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)
@@ -290,7 +241,7 @@ class _Fab:
         for rank in range(2, n_classes + 1):
             fab.target_class = rank
             attacked = fab.attack_single_run_targeted(images, labels)
-            distance = (attacked - images).abs().flatten(1).amax(dim=1)
+            distance = norms(attacked - images, self.norm).to(least_distance.dtype)
             # FAB returns the clean image if it finds none.
             is_nearer = (distance > 0) & (distance < least_distance)
             nearest[is_nearer] = attacked[is_nearer]

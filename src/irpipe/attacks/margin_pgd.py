@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
+from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.ascent.norms import ball_update, project, random_in_ball
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
-from irpipe.option_types import Count, EpsList, Iterate, StepCounts
+from irpipe.option_types import Count, EpsList, EpsNorm, Iterate, StepCounts
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
 PROTOCOL = ("C.4 P7",)
+NORMS = ("linf", "l2", "l1")
 
 
 def attack(
@@ -25,6 +27,8 @@ def attack(
     *,
     eps: EpsList,
     steps: StepCounts = [1, 10, 100],  # noqa: B006
+    # In which eps bounds the change.
+    norm: EpsNorm = "linf",
     # Number of random starts, the first one included.
     restarts: Count = 3,
     # What the steps maximise.
@@ -62,12 +66,12 @@ def attack(
     counts = sorted(set(steps))
     with progress(batch.progress_label, len(counts) * restarts, unit="starts") as advance:
         for count in counts:
-            run = partial(_margin_pgd, batch, count, loss, iterate)
+            run = partial(_margin_pgd, batch, norm, count, loss, iterate)
             worst = clean.clone()
             margin = torch.full_like(labels, -math.inf, dtype=torch.float32)
             last_is_correct = torch.ones_like(is_certified)
             for restart in range(restarts):
-                start = _random_start(batch, clean, row_eps)
+                start = _random_start(batch, norm, clean, row_eps)
                 rows = torch.nonzero((margin <= 0) & ~is_certified)[:, 0]
                 if len(rows):  # The draw is made also if no image is left.
                     point, point_margin, is_correct = map_row_chunks(
@@ -87,15 +91,17 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     return int(3 * n_eps * options["restarts"] * sum(set(options["steps"])))
 
 
-def _random_start(batch: AttackBatch, clean: Tensor, eps: Tensor) -> Tensor:
+def _random_start(batch: AttackBatch, norm: EpsNorm, clean: Tensor, eps: Tensor) -> Tensor:
     """Draw points of the balls around the rows `clean`; one draw per image serves all eps."""
-    noise = random_perturbation(batch.rng, "uniform", 1.0, batch.images).to(clean.dtype)
+    noise = random_in_ball(batch.rng, norm, batch.images).to(clean.dtype)
     n_eps = len(clean) // len(batch.images)
-    return (clean + eps * noise.repeat(n_eps, 1, 1, 1)).clamp(0, 1)
+    change = project(eps * noise.repeat(n_eps, 1, 1, 1), eps, norm)
+    return (clean + change).clamp(0, 1)
 
 
 def _margin_pgd(
     batch: AttackBatch,
+    norm: EpsNorm,
     n_steps: int,
     loss: str,
     iterate: Iterate,
@@ -123,7 +129,7 @@ def _margin_pgd(
         return F.cross_entropy(logits, labels, reduction="sum")
 
     def update(point: Tensor, gradient: Tensor) -> Tensor:
-        return linf_sign_update(clean, eps, next(step_sizes))(point, gradient)
+        return ball_update(clean, eps, next(step_sizes), norm)(point, gradient)
 
     worst = start
     worst_margin = torch.full_like(labels, -math.inf, dtype=torch.float32)

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import Update, linf_sign_update, random_perturbation
+from irpipe.ascent.gradient_ascent import Update
+from irpipe.ascent.norms import ball_update, random_in_ball
 from irpipe.ascent.snapshots import gradient_ascent_snapshots
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.networks.folded import FoldedNetwork
-from irpipe.option_types import EpsList, GradDtype, Positive, StepCounts
+from irpipe.option_types import EpsList, EpsNorm, GradDtype, Positive, StepCounts
 
 PROTOCOL = ("C.4", "C.4 P1", "C.4 P8")
+NORMS = ("linf", "l2", "l1")
 
 
 def attack(
@@ -23,6 +25,8 @@ def attack(
     *,
     eps: EpsList,
     steps: StepCounts = [1, 10, 100, 200],  # noqa: B006
+    # In which eps bounds the change. The paper's is l-inf.
+    norm: EpsNorm = "linf",
     # C.4 P1: 0.01 at every eps and on every data set.
     step_size: Positive = 0.01,
     # If set, steps of step_size_factor * eps / steps replace those of `step_size` (C.4 P1).
@@ -42,10 +46,10 @@ def attack(
     eps_column = torch.tensor(eps, dtype=images.dtype, device=images.device).view(-1, 1, 1, 1, 1)
     point = images.expand(len(eps), *images.shape)
     if random_start:
-        noise = random_perturbation(batch.rng, "uniform", 1.0, images).to(images.dtype)
+        noise = random_in_ball(batch.rng, norm, images).to(images.dtype)
         point = (point + eps_column * noise).clamp(0, 1)
     network = batch.folded if grad_dtype == "float32" else _bfloat16_network(batch)
-    run = partial(_pgd_iterates, batch, network)
+    run = partial(_pgd_iterates, batch, network, norm)
     counts = sorted(set(steps))
     if step_size_factor is not None:
         for count in counts:
@@ -54,7 +58,7 @@ def attack(
                 yield AttackOutput(count, iterates)
         return
     # On a GPU each stretch would be captured as a CUDA graph, which takes longer than its steps.
-    can_share = not random_start and images.device.type == "cpu"
+    can_share = norm == "linf" and not random_start and images.device.type == "cpu"
     begin = 0
     for end, leader in _shared_trajectories(eps, step_size if can_share else 0, counts[-1]):
         leaders, position = torch.unique(torch.tensor(leader), return_inverse=True)
@@ -108,6 +112,7 @@ def _bfloat16_network(batch: AttackBatch) -> Callable[[Tensor], Tensor]:
 def _pgd_iterates(
     batch: AttackBatch,
     network: Callable[[Tensor], Tensor],
+    norm: EpsNorm,
     start: Tensor,
     eps: Tensor,
     step_size: float | Tensor,
@@ -137,7 +142,7 @@ def _pgd_iterates(
         return total / len(batch.labels)
 
     def make_update(rows: Tensor) -> Update:
-        return linf_sign_update(clean[rows], row_eps[rows], row_step_size[rows])
+        return ball_update(clean[rows], row_eps[rows], row_step_size[rows], norm)
 
     snapshots = gradient_ascent_snapshots(
         start.flatten(0, 1), loss, make_update, step_counts, label

@@ -1,6 +1,7 @@
 """The attacks of `irpipe stress`, one after the other: finished ones are not repeated."""
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Sequence
@@ -42,23 +43,26 @@ class StressAttacks:
         self.results: dict[str, Result] = {}
         self.attempts: list[Attempt] = []
         self.failures: list[str] = []
+        self._attrs: dict[str, dict[str, Any]] = {}
         self._seconds = {attempt.attack: attempt.seconds for attempt in read_attempts(args.output)}
 
     def print_estimate(self, attacks: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Print how long those attacks take at most that are not finished, from timed passes."""
         from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
 
-        attacks = [(name, self._with_proofs(options)) for name, options in attacks]
-        pending = [
-            (name, self._attributes(name, options)["options"])
-            for name, options in attacks
-            if not self._lacks_maps(options) and self._finished(name, options) is None
-        ]
+        pending = []
+        for name, asked in attacks:
+            options = self._with_proofs(asked)
+            # What is wrong with an attack is told when its turn comes.
+            with contextlib.suppress(IrpipeError):
+                self._require_applicable(name, options)
+                if self._finished(name, options) is None:
+                    pending.append((name, self._attributes(name, options)["options"]))
         if not pending:
             return
         n_images = max(options["images"] for _, options in pending)
         try:
-            per_pass = seconds_per_pass(self.network, self.test, n_images)
+            per_pass = seconds_per_pass(self.network, self.test, n_images, self.device)
         except Exception as error:  # The attacks will tell of it.
             print(f"time: no estimate ({type(error).__name__})")
             return
@@ -85,16 +89,12 @@ class StressAttacks:
             return options | {"skip_certified": True}
         return options
 
-    def _lacks_maps(self, options: dict[str, Any]) -> bool:
-        needs_maps = "interpreter" in options or "interpreters" in options
-        return needs_maps and not getattr(self.network.network, "has_maps", True)
-
     def run(self, name: str, options: dict[str, Any]) -> Result | None:
         """Attack, write the result and note how it ended. None means failed or left out."""
         options = self._with_proofs(options)
         kind = options["kind"]
         try:
-            self._require_maps(options)
+            self._require_applicable(name, options)
             result = self._finished(name, options)
             if result:
                 print(f"{self._path(name)}: finished before, not repeated")
@@ -113,9 +113,14 @@ class StressAttacks:
         self._note(Attempt(name, kind, "finished", self._seconds.get(name)))
         return result
 
-    def _require_maps(self, options: dict[str, Any]) -> None:
-        """Raise NotApplicableError if an attack needs maps and the network has none."""
-        if self._lacks_maps(options):
+    def _require_applicable(self, name: str, options: dict[str, Any]) -> None:
+        """Raise NotApplicableError if an attack needs maps and there are none, or lacks --norm."""
+        from irpipe.evaluation import norms_of
+
+        if name != MAPS and self.args.norm not in norms_of(options):
+            raise NotApplicableError(f"it has no {self.args.norm} version")
+        needs_maps = "interpreter" in options or "interpreters" in options
+        if needs_maps and not getattr(self.network.network, "has_maps", True):
             reason = getattr(self.network.network, "why_no_maps", "")
             raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
 
@@ -144,8 +149,12 @@ class StressAttacks:
         """The attributes that the attack's result has."""
         from irpipe.evaluation import result_attributes
 
-        current = self._code_hash(options)
-        return result_attributes(self.network, name, options, self.test, self.device, current)
+        if name not in self._attrs:
+            current = self._code_hash(options)
+            self._attrs[name] = result_attributes(
+                self.network, name, options, self.test, self.device, current
+            )
+        return self._attrs[name]
 
     def _finished(self, name: str, options: dict[str, Any]) -> Result | None:
         """The result of an earlier call, if all that decides it is the same."""

@@ -25,9 +25,11 @@ def run(args: argparse.Namespace) -> None:
     from irpipe.evaluation.saved_images import rescore
     from irpipe.runtime.device import select_device
 
-    network = load_network(args, select_device(args.device))
+    device = select_device(args.device)
+    network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
-    scores = rescore(args.images, network.network, test)
+    scores = rescore(args.images, network.network, test, device)
+    print(f"eps bounds the {scores[0].norm} norm of the change")
     print(f"{'eps':>8} {'accuracy':>9} {'n':>6} {'max linf':>9} {'max l2':>8}  stored as")
     for score in scores:
         print(

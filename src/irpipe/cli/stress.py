@@ -32,6 +32,8 @@ DEFAULT_ATTACKS = [
 ]
 
 N_MAP_IMAGES = 20
+# Of PGD in l2 and l1, as Madry et al. have it; the default step size is meant for l-inf.
+STEP_SIZE_FACTOR = 2.5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--attacks", nargs="+", default=DEFAULT_ATTACKS, metavar="NAME", help=text)
     text = "eps of the attacks (default: those of the data set); 0 is added, for the clean accuracy"
     parser.add_argument("--eps", nargs="+", metavar="EPS", help=text)
+    text = "norm in which eps is a bound (default: %(default)s); attacks that lack it are left out"
+    parser.add_argument("--norm", choices=["linf", "l2", "l1"], default="linf", help=text)
     text = "number of test images (default: that of each attack)"
     parser.add_argument("--images", type=int, metavar="N", help=text)
     text = "compare with this network, or with the results in this folder; may be repeated"
@@ -133,10 +137,11 @@ def _maps_options(
     """The options of the attack whose maps the page shows: PGD at the eps of the verdict."""
     from irpipe.datasets import facts
     from irpipe.reports.stress_page.numbers import is_bounded, verdict_eps
+    from irpipe.results.labels import eps_norm
 
     bounded = [result for result in results if is_bounded(result)]
     eps = facts(network.metadata["data"]).train_eps
-    if bounded:
+    if bounded and eps_norm(bounded[0]) == "linf":
         eps = verdict_eps(bounded)
     count = min(n_images or N_MAP_IMAGES, N_MAP_IMAGES, n_test_images)
     entry = {
@@ -179,11 +184,32 @@ def _with_arguments(args: argparse.Namespace, name: str, options: dict[str, Any]
     if args.images is not None:
         entry = options | {"images": args.images}
         options = config.resolve_named("attacks", entry, f"--images, {name}")
+    if args.norm != "linf":
+        return _with_norm(args, name, options)
     if args.eps and "eps" in options:
-        values = [_number_or_text(text) for text in args.eps]
-        entry = options | {"eps": [0, *(value for value in values if value != 0)]}
+        entry = options | {"eps": _eps_of(args)}
         options = config.resolve_named("attacks", entry, f"--eps, {name}")
     return options
+
+
+def _with_norm(args: argparse.Namespace, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of an attack with eps in another norm, if the attack has it."""
+    from irpipe.evaluation import norms_of
+
+    if not args.eps:
+        raise IrpipeError(f"--norm {args.norm}: say --eps, too; the data set's are l-inf bounds")
+    if args.norm not in norms_of(options):
+        return options
+    entry = options | {"norm": args.norm, "eps": _eps_of(args)}
+    if options["kind"] == "pgd" and options["step_size_factor"] is None:
+        entry["step_size_factor"] = STEP_SIZE_FACTOR
+    return config.resolve_named("attacks", entry, f"--eps, {name}")
+
+
+def _eps_of(args: argparse.Namespace) -> list[float | str]:
+    """The eps that --eps names, after 0."""
+    values = [_number_or_text(text) for text in args.eps]
+    return [0, *(value for value in values if value != 0)]
 
 
 def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":

@@ -65,17 +65,19 @@ def kind_file(category: str, kind: str) -> Path:
     return outside_file(kind) if is_outside(kind) else PACKAGE_FOLDER / category / f"{kind}.py"
 
 
-def options_model(category: str, kind: str) -> type[StrictModel]:
+def options_model(category: str, kind: str, is_linf: bool = True) -> type[StrictModel]:
     """A pydantic model with one field per option of a kind. It checks the kind's entries.
+
+    If eps is no l-inf bound (not `is_linf`), it may exceed 1.
 
     Raises IrpipeError if the kind's file lacks its function, or an option has no type.
     """
     path = kind_file(category, kind)
-    return _options_model(category, path.resolve(), path.stat().st_mtime_ns)
+    return _options_model(category, path.resolve(), path.stat().st_mtime_ns, is_linf)
 
 
 @cache
-def _options_model(category: str, path: Path, _mtime: int) -> type[StrictModel]:
+def _options_model(category: str, path: Path, _mtime: int, is_linf: bool) -> type[StrictModel]:
     """As `options_model`, for a file that was changed last at a time."""
     arguments = _option_arguments(category, path)
     location = f"{category}/{path.name}" if path.is_relative_to(PACKAGE_FOLDER) else str(path)
@@ -92,6 +94,8 @@ def _options_model(category: str, path: Path, _mtime: int) -> type[StrictModel]:
             continue  # a common option with its common default
         key = f"{location}: option '{argument.arg}'"
         fields[argument.arg] = (_type_of(argument.annotation, key), _default(default, key))
+    if not is_linf and fields.get("eps") == COMMON_ATTACK_OPTIONS["eps"]:
+        fields["eps"] = (option_types.NormEpsList | None, None)
     try:
         return create_model(location, __base__=StrictModel, **fields)
     except (TypeError, ValueError, NameError, PydanticUserError) as error:
@@ -168,7 +172,7 @@ def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]
         noun = f"{category.removesuffix('s')} kind"
         raise IrpipeError(f"{location}.kind: {no_such(noun, kind, available)}")
     try:
-        model = options_model(category, kind)
+        model = options_model(category, kind, entry.get("norm", "linf") == "linf")
     except IrpipeError as error:
         raise IrpipeError(f"{location}.kind: {error}") from error
     options = {key: value for key, value in entry.items() if key != "kind"}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irpipe.ascent.norms import norms
 from irpipe.attacks import AttackBatch
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
@@ -16,6 +17,7 @@ from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_i
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
+from irpipe.option_types import EpsNorm
 from irpipe.outside_code import import_kind, plain_name
 from irpipe.results.packed_bytes import pack
 from irpipe.results.result import Result
@@ -109,6 +111,8 @@ def result_attributes(
     }
     if hasattr(kind, "provenance"):
         attrs |= kind.provenance(options)
+    if hasattr(kind, "NORMS"):
+        attrs["eps_norm"] = _eps_norm(kind, options)
     skipped = kind.left_out(options, len(dataset.class_names)) if hasattr(kind, "left_out") else []
     if skipped:
         attrs["left_out"] = skipped
@@ -160,8 +164,25 @@ def _attack_sample(
     return arrays
 
 
+def norms_of(options: dict[str, Any]) -> tuple[str, ...]:
+    """The norms in which an attack can bound its change by eps; `options` is its entry."""
+    norms_of_kind: tuple[str, ...] = getattr(_import_kind(options), "NORMS", ("linf",))
+    return norms_of_kind
+
+
+def _eps_norm(kind: Any, options: dict[str, Any]) -> EpsNorm:
+    """The norm in which eps bounds the attack's change."""
+    norm: EpsNorm = options.get("norm", "linf") if hasattr(kind, "NORMS") else "linf"
+    return norm
+
+
 def _default_eps(kind: Any, dataset: DatasetFacts, options: dict[str, Any]) -> list[float]:
     """The eps of an entry that names none: those of the kind, else those of the data set."""
+    if _eps_norm(kind, options) != "linf":
+        raise IrpipeError(
+            f"attack option eps: missing; those of the data set are l-inf bounds, "
+            f"and norm is {options['norm']}"
+        )
     if hasattr(kind, "default_eps"):
         return list(kind.default_eps(options))
     return list(dataset.eval_eps)
@@ -178,6 +199,7 @@ def _attack_batch(
     At eps = 0 the image stays clean (C.4).
     """
     metrics = getattr(kind, "metrics", None)
+    norm = _eps_norm(kind, options)
     attack_options = _accepted_options(kind.attack, options)
     eps = torch.tensor(options.get("eps", ()), dtype=torch.float64)
     is_positive = eps > 0
@@ -193,8 +215,10 @@ def _attack_batch(
         if max_distance is None:
             bound = eps[is_positive].to(adversarial.device)
             max_distance = bound[:, None].expand(-1, len(batch.images))
-        distance = check_images(adversarial, batch.images, max_distance, options["kind"])
-        arrays = dict(output.extras) | {"linf_distance": distance}
+        distance = check_images(adversarial, batch.images, max_distance, options["kind"], norm)
+        arrays = dict(output.extras) | {f"{norm}_distance": distance}
+        if norm != "linf":
+            arrays["linf_distance"] = norms(adversarial - batch.images, "linf")
         if not is_positive.all():
             arrays = {
                 name: _with_clean_rows(torch.zeros_like(array[0]), array, is_positive)

@@ -4,8 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from irpipe.ascent.norms import norms
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
+from irpipe.option_types import EpsNorm
 
 # Rounding may add this to the largest distance that an image may have.
 ROUNDING_TOLERANCE = 1e-6
@@ -15,11 +17,14 @@ class LogitsNotFiniteError(IrpipeError):
     """A network gives logits that are not finite for images that are."""
 
 
-def check_images(adversarial: Tensor, clean: Tensor, max_distance: Tensor, kind: str) -> Tensor:
-    """Measured l-inf distances `[E, N]` of `adversarial` `[E, N, C, H, W]` from `clean` `[N, ...]`.
+def check_images(
+    adversarial: Tensor, clean: Tensor, max_distance: Tensor, kind: str, norm: EpsNorm = "linf"
+) -> Tensor:
+    """Measured distances `[E, N]` of `adversarial` `[E, N, C, H, W]` from `clean` `[N, ...]`.
 
-    `max_distance` `[E, N]` is how far each image may lie from its clean one. Raises RuntimeError
-    if the images have another shape, are not finite, leave [0, 1] or lie too far away.
+    `max_distance` `[E, N]` is how far each image may lie from its clean one, in the same norm.
+    Raises RuntimeError if the images have another shape, are not finite, leave [0, 1] or lie too
+    far away.
     """
     shape = (len(max_distance), *clean.shape)
     if adversarial.shape != shape:
@@ -30,13 +35,14 @@ def check_images(adversarial: Tensor, clean: Tensor, max_distance: Tensor, kind:
         raise RuntimeError(f"attack {kind}: yielded images that are not finite")
     if bool(((adversarial < 0) | (adversarial > 1)).any()):
         raise RuntimeError(f"attack {kind}: yielded pixels outside [0, 1]")
-    distance = (adversarial - clean).abs().flatten(2).amax(dim=2)
+    distance = norms(adversarial - clean, norm)
     if not bool((distance <= max_distance + ROUNDING_TOLERANCE).all()):
         worst = int((distance - max_distance).argmax())
         reached = float(distance.flatten()[worst])
         allowed = float(max_distance.flatten()[worst])
         raise RuntimeError(
             f"attack {kind}: moved an image by {reached:.6f} where {allowed:.6f} is allowed"
+            f"{'' if norm == 'linf' else f', in {norm}'}"
         )
     return distance
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -18,13 +19,14 @@ N_TIMED = 3  # passes that are timed, after one that is not
 MAX_IMAGES = 200  # of a timed pass; more take proportionally longer
 
 
-def seconds_per_pass(network: LoadedNetwork, test: Images, n_images: int) -> float:
+def seconds_per_pass(
+    network: LoadedNetwork, test: Images, n_images: int, device: torch.device
+) -> float:
     """Seconds of one forward pass for one image: the median of N_TIMED passes with a gradient.
 
     A pass with a gradient counts thrice. At most `n_images` and MAX_IMAGES images are used.
     """
     count = min(n_images, len(test), MAX_IMAGES)
-    device = network.network.head.device
     images = test.images[:count].to(device).float()
     labels = test.labels[:count].to(device)
 

@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from irpipe.ascent.norms import norms
 from irpipe.datasets import Images
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import ROUNDING_TOLERANCE
 from irpipe.files import atomic_write, read_or_explain
 from irpipe.networks.network import Network
+from irpipe.results.labels import NORM_SYMBOLS, eps_norm
 from irpipe.results.result import Result
 
 BATCH_SIZE = 200  # images per forward pass
@@ -27,8 +29,8 @@ LEVEL_TOLERANCE = 1e-4  # what the rounding of float32 may add to one of 255 lev
 class Score(NamedTuple):
     """The images at one eps: how many of `n` are correct, and their largest distances.
 
-    `is_within` says that all of them lie in [0, 1] and, up to rounding, within eps of the clean
-    images. `dtype` is that of the file.
+    `norm` is that of eps: "linf", "l2" or "l1". `is_within` says that all of them lie in [0, 1]
+    and, up to rounding, within eps of the clean images. `dtype` is that of the file.
     """
 
     eps: float
@@ -36,6 +38,8 @@ class Score(NamedTuple):
     n_correct: int
     linf: float
     l2: float
+    l1: float
+    norm: str
     is_within: bool
     dtype: str
 
@@ -53,10 +57,12 @@ def save_images(
     indices = result.arrays["indices"]
     clean = test.images[indices].to(images.device)
     labels = test.labels[indices]
+    norm = eps_norm(result)
     arrays = {"indices": indices, "labels": labels.numpy(), "eps": result.arrays["eps"]}
+    arrays["norm"] = np.array(norm)
     for i, eps in enumerate(result.arrays["eps"]):
         levels = _round_towards(clean, images[i])
-        rounded = _score(network, levels.float() / 255, clean, labels, float(eps), "uint8")
+        rounded = _score(network, levels.float() / 255, clean, labels, float(eps), norm, "uint8")
         n_correct = int(result.arrays["correct"][:, i, -1].sum())
         keeps_success = rounded.is_within and rounded.n_correct <= n_correct
         stored = levels if keeps_success else images[i].float()
@@ -73,7 +79,7 @@ def _round_towards(clean: Tensor, images: Tensor) -> Tensor:
     return torch.where(images >= clean, down, up).clamp(0, 255).to(torch.uint8)
 
 
-def rescore(path: Path, network: Network, test: Images) -> list[Score]:
+def rescore(path: Path, network: Network, test: Images, device: torch.device) -> list[Score]:
     """Score the images of a file that `save_images`, or anyone, wrote: one score per eps.
 
     The clean images and the labels are those of `test`; the file only says which. Raises
@@ -83,11 +89,13 @@ def rescore(path: Path, network: Network, test: Images) -> list[Score]:
     indices = arrays["indices"]
     if indices.ndim != 1 or not len(indices) or indices.min() < 0 or indices.max() >= len(test):
         raise IrpipeError(f"{path}: indices are not positions in a test set of {len(test)} images")
-    device = network.head.device
     clean = test.images[indices].to(device)
     labels = test.labels[indices]
     if not np.array_equal(arrays["labels"], labels.numpy()):
         raise IrpipeError(f"{path}: its labels are not those of the test set at its indices")
+    norm = str(arrays.get("norm", "linf"))
+    if norm not in NORM_SYMBOLS:
+        raise IrpipeError(f"{path}: norm {norm!r}; expected {', '.join(NORM_SYMBOLS)}")
     scores = []
     for i, eps in enumerate(arrays["eps"]):
         stored = arrays[f"images_{i}"]
@@ -98,7 +106,7 @@ def rescore(path: Path, network: Network, test: Images) -> list[Score]:
             )
         images = torch.from_numpy(stored).to(device)
         images = images.float() / 255 if stored.dtype == np.uint8 else images
-        scores.append(_score(network, images, clean, labels, float(eps), str(stored.dtype)))
+        scores.append(_score(network, images, clean, labels, float(eps), norm, str(stored.dtype)))
     return scores
 
 
@@ -114,21 +122,30 @@ def _load(path: Path) -> dict[str, np.ndarray]:
 
 
 def _score(
-    network: Network, images: Tensor, clean: Tensor, labels: Tensor, eps: float, dtype: str
+    network: Network,
+    images: Tensor,
+    clean: Tensor,
+    labels: Tensor,
+    eps: float,
+    norm: str,
+    dtype: str,
 ) -> Score:
     """Score images `[N, C, H, W]`. Images with NaN are outside every eps."""
     with torch.no_grad():
         parts = torch.split(images, BATCH_SIZE)
         prediction = torch.cat([network(part).argmax(dim=1) for part in parts])
-    change = (images.double() - clean.double()).flatten(1)
-    linf = float(change.abs().amax())
+    change = images.double() - clean.double()
+    linf, l2, l1 = (float(norms(change, name).amax()) for name in ("linf", "l2", "l1"))
+    reached = {"linf": linf, "l2": l2, "l1": l1}[norm]
     is_in_range = bool(((images >= 0) & (images <= 1)).all())
     return Score(
         eps=eps,
         n=len(images),
         n_correct=int((prediction.cpu() == labels).sum()),
         linf=linf,
-        l2=float(change.norm(dim=1).amax()),
-        is_within=is_in_range and linf <= eps + ROUNDING_TOLERANCE,
+        l2=l2,
+        l1=l1,
+        norm=norm,
+        is_within=is_in_range and reached <= eps + ROUNDING_TOLERANCE,
         dtype=dtype,
     )

@@ -3,8 +3,15 @@
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from irpipe.analysis.claims import is_papers_attack
 from irpipe.published import PGD_TABLES, published_table
-from irpipe.results.labels import EPS_TOLERANCE, DatasetModel, eps_label
+from irpipe.results.labels import (
+    EPS_TOLERANCE,
+    NORM_SYMBOLS,
+    DatasetModel,
+    eps_label,
+    eps_norm,
+)
 from irpipe.results.result import Result
 
 
@@ -21,9 +28,16 @@ def draw_published(
     steps: int,
     colours: dict[str, str],
 ) -> bool:
-    """Mark what any PGD table of the paper prints for these networks; return whether any does."""
+    """Mark what any PGD table of the paper prints for these networks; return whether any does.
+
+    Only networks under the paper's PGD count, since the numbers are of no other attack.
+    """
     train_eps = group[0].attrs["train_eps"]
-    methods = {result.attrs["method"] for result in group}
+    methods = {
+        result.attrs["method"]
+        for result in group
+        if result.attrs["kind"] == "pgd" and is_papers_attack(result)
+    }
     points = set()
     for table in PGD_TABLES:
         for key, published in published_table(table).items():
@@ -54,7 +68,7 @@ def format_axes(panel: Axes, group: list[Result], sweep: str) -> None:
     else:
         eps_values = sorted({float(eps) for result in group for eps in result.arrays["eps"]})
         panel.set_xticks(eps_values, [eps_label(eps) for eps in eps_values])
-        panel.set_xlabel("ε (\N{SCRIPT SMALL L}∞ bound, pixel range [0, 1])")
+        panel.set_xlabel(f"ε ({NORM_SYMBOLS[eps_norm(group[0])]} bound, pixel range [0, 1])")
 
 
 def published_handle() -> Line2D:

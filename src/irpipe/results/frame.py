@@ -25,7 +25,13 @@ ResultSource = str | Path | Result
 # attack does not have is <NA>.
 NETWORK_COLUMNS = dict.fromkeys(("dataset", "model", "method", "run"), "string")
 ATTACK_COLUMNS = {"attack": "string", "kind": "string", "seed": "int64"}
-AXIS_COLUMNS = {"eps": "float64", "point": "int64", "steps": "Int64", "measure": "string"}
+AXIS_COLUMNS = {
+    "eps": "float64",
+    "eps_norm": "string",
+    "point": "int64",
+    "steps": "Int64",
+    "measure": "string",
+}
 NUMBER_COLUMNS = {
     "n": "int64",
     "accuracy": "float64",
@@ -82,6 +88,7 @@ def to_frame(
     - attack, kind, seed: name, kind and seed of the attack;
     - eps: the attack's bound, l-inf in [0, 1] (but docs/result_format.md has the units of
       unforeseen attacks); NaN if the attack chooses eps;
+    - eps_norm: the norm of eps, of attacks that have several;
     - point: index of eps or of the attack's own point, from 0;
     - steps: step count; measure: norm and class set of the discrepancy, such as "l1 one";
     - n: images; accuracy in [accuracy_low, accuracy_high]: share of 1, 95% Wilson interval;
@@ -198,6 +205,7 @@ def _cells(result: Result) -> "pd.DataFrame":
     eps = arrays.get("eps", np.full(n_points, np.nan))
     columns: dict[str, Any] = {key: result.attrs[key] for key in ATTRS}
     columns["eps"] = np.repeat(eps, n_positions)
+    columns["eps_norm"] = result.attrs.get("eps_norm")
     columns["point"] = np.repeat(np.arange(n_points), n_positions)
     columns["steps"] = columns["measure"] = None
     if "steps" in arrays:

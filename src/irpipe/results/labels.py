@@ -7,6 +7,13 @@ from irpipe.results.result import Result
 # Two eps that differ by less are the same one; a step of 8-bit pixels is 4e-3.
 EPS_TOLERANCE = 1e-6
 
+# How people write norms.
+NORM_SYMBOLS = {
+    "linf": "\N{SCRIPT SMALL L}∞",
+    "l2": "\N{SCRIPT SMALL L}2",
+    "l1": "\N{SCRIPT SMALL L}1",
+}
+
 DatasetModel = tuple[str, str]  # data set, model
 
 
@@ -43,6 +50,17 @@ def eps_label(eps: float) -> str:
     if is_multiple and not has_short_decimal:
         return f"{round(multiple)}/255"
     return f"{eps:.4g}"
+
+
+def eps_norm(result: Result) -> str:
+    """The norm in which eps bounds the attack's change: "linf", "l2" or "l1"."""
+    return str(result.attrs.get("eps_norm", "linf"))
+
+
+def bound_label(eps: float, norm: str) -> str:
+    """An eps as a bound: "ε = 0.3", and "ε = 2 (ℓ2)" if it is no l-inf bound."""
+    label = f"ε = {eps_label(eps)}"
+    return label if norm == "linf" else f"{label} ({NORM_SYMBOLS[norm]})"
 
 
 def duration(seconds: float) -> str:

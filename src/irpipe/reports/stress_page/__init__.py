@@ -24,6 +24,7 @@ from irpipe.reports.stress_page.summary import summary_json
 from irpipe.reports.stress_page.tiles import make_tiles
 from irpipe.reports.stress_page.verdict import make_verdict, masking_sentence
 from irpipe.results import to_frame
+from irpipe.results.labels import NORM_SYMBOLS, eps_norm
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
@@ -87,19 +88,22 @@ def _further_sentences(run: StressRun, tests: Sequence[PairedTest]) -> list[str]
 
 
 def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[PairedTest]) -> str:
-    bounded = [result for result in run.results if is_bounded(result)]
-    eps = numbers.eps if numbers else None
-    page_tables = {"attacks": tables.attacks_table(run.results, run.attempts, eps)}
+    page_tables = {"attacks": tables.attacks_table(run.results, run.attempts, numbers)}
     plots = []
     if numbers:
-        plots = make_plots(bounded, numbers.eps, numbers.chance, run.others)
+        bounded = [
+            result
+            for result in run.results
+            if is_bounded(result) and eps_norm(result) == numbers.norm
+        ]
+        plots = make_plots(bounded, numbers, run.others)
         page_tables["accuracies"] = tables.eps_table(bounded)
         page_tables["signs"] = tables.signs_table(numbers)
-        tau = tables.tau_table(bounded, numbers.eps)
+        tau = tables.tau_table(bounded, numbers)
         if tau:
             page_tables["tau"] = tau
     if numbers and tests:
-        page_tables["paired"] = tables.paired_table(tests, numbers.eps)
+        page_tables["paired"] = tables.paired_table(tests, numbers)
     sources = [*run.results, *([run.maps] if run.maps else [])]
     if sources:
         page_tables["network"] = tables.network_table(sources[0], run.source)
@@ -122,5 +126,6 @@ def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[Paire
         plots=plots,
         tables=page_tables,
         examples=map_examples(run.maps) if run.maps else [],
+        norm=NORM_SYMBOLS[numbers.norm] if numbers else "",
         maps_eps=run.maps.attrs["options"]["pgd_eps"] if run.maps else 0,
     )

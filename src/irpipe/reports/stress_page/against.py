@@ -15,6 +15,7 @@ from irpipe.reports.stress_page.numbers import (
     most_steps,
 )
 from irpipe.results.accuracy import is_correct
+from irpipe.results.labels import eps_norm
 from irpipe.results.result import Result
 from irpipe.statistics import holm
 
@@ -71,7 +72,8 @@ def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -
     more = "more" if gap.value >= 0 else "less"
     chance = "" if test.p_holm < ALPHA else ", which can be chance"
     return (
-        f"Under {test.attack}, {network} is {abs(gap.value):.1%} {more} accurate than {other}"
+        f"Under {test.attack}, {network} is {100 * abs(gap.value):.1f} points {more} accurate than "
+        f"{other}"
         f"{chance} (95% interval [{gap.low:+.1%}, {gap.high:+.1%}], n = {gap.n}, McNemar's "
         f"p = {test.p_holm:.2g} after Holm's correction)."
     )
@@ -86,6 +88,7 @@ def _pairs(numbers: StressNumbers, other: OtherNetwork) -> list[tuple[Result, Re
         if (
             second is not None
             and is_bounded(second)
+            and eps_norm(second) == numbers.norm
             and accuracy_at(second, numbers.eps)
             and np.array_equal(result.arrays["indices"], second.arrays["indices"])
         ):

@@ -13,8 +13,8 @@ from irpipe.analysis.claims import is_papers_attack
 from irpipe.published import METHODS, MODELS, PGD_TABLES, published_table
 from irpipe.reports._plotting import LINE_STYLES, figure_svg, plot_style
 from irpipe.reports.stress_page.against import OtherNetwork
-from irpipe.reports.stress_page.numbers import accuracies, is_bounded, tau_at
-from irpipe.results.labels import EPS_TOLERANCE, eps_label
+from irpipe.reports.stress_page.numbers import StressNumbers, accuracies, is_bounded, tau_at
+from irpipe.results.labels import EPS_TOLERANCE, NORM_SYMBOLS, eps_label, eps_norm
 from irpipe.results.result import Result
 
 # Matplotlib draws in these colours, and the page's style sheet replaces them (`_themed`).
@@ -28,7 +28,6 @@ CSS_VARIABLES = {INK: "--ink", GRID: "--grid"} | {
 SIZE = (5.2, 4.1)  # inches; on a phone the letters are then as large as the page's
 Point = tuple[float, float, float, float]  # eps, value, and its interval
 PAPER_STEPS = 200  # of the paper's PGD
-EPS_AXIS = "ε (\N{SCRIPT SMALL L}∞ bound, pixels in [0, 1])"
 
 
 class PagePlot(NamedTuple):
@@ -56,9 +55,9 @@ class Curve(NamedTuple):
 
 
 def make_plots(
-    results: Sequence[Result], eps: float, chance: float, others: Sequence[OtherNetwork] = ()
+    results: Sequence[Result], numbers: StressNumbers, others: Sequence[OtherNetwork] = ()
 ) -> list[PagePlot]:
-    """The plots that the results of one network give; `eps` is marked in each.
+    """The plots that the results of one network give; the eps of the verdict is marked in each.
 
     Each attack of `others` stands next to the same attack on this network, in its colour.
     """
@@ -72,8 +71,8 @@ def make_plots(
         if group:
             caption = "Bands: 95% Wilson intervals. Dashed: guessing. Dotted: the verdict's ε."
             curves = _curves(group, others, _accuracy_points)
-            plots.append(_plot(name, title, caption, group, _draw_curves(curves, eps, chance)))
-    reference = _reference_plot(results, eps, chance, others)
+            plots.append(_plot(name, title, caption, group, _draw_curves(curves, numbers)))
+    reference = _reference_plot(results, numbers, others)
     if reference:
         plots.insert(1, reference)
     if on_maps:
@@ -81,7 +80,7 @@ def make_plots(
             "Mean over all images; lost images, whose prediction the attack changed or whose map "
             "is constant, are counted as 0. Bands: 95% bootstrap intervals."
         )
-        draw = _draw_curves(_curves(on_maps, others, _tau_points), eps, None, "Kendall's tau")
+        draw = _draw_curves(_curves(on_maps, others, _tau_points), numbers, "Kendall's tau")
         plots.append(_plot("tau", "What is left of the maps", caption, on_maps, draw))
     return plots
 
@@ -102,7 +101,9 @@ def _curves(
             curves += [
                 Curve(f"{attack}, {other.name}", points_of(second), colour, marker, line_style)
                 for second in other.results
-                if second.attrs["attack"] == attack and is_bounded(second)
+                if second.attrs["attack"] == attack
+                and is_bounded(second)
+                and eps_norm(second) == eps_norm(result)
             ]
     return curves
 
@@ -156,7 +157,7 @@ def published_curves(result: Result) -> list[Curve]:
 
 
 def _reference_plot(
-    results: Sequence[Result], eps: float, chance: float, others: Sequence[OtherNetwork]
+    results: Sequence[Result], numbers: StressNumbers, others: Sequence[OtherNetwork]
 ) -> PagePlot | None:
     """This network under the paper's PGD, with the values that the paper prints for its own."""
     for result in results:
@@ -167,7 +168,7 @@ def _reference_plot(
             for curve in of_others:
                 name = curve.label.partition(", ")[2]
                 measured.append(curve._replace(label=name, colour=INK, marker="o"))
-            draw = _draw_curves([*measured, *references], eps, chance)
+            draw = _draw_curves([*measured, *references], numbers)
             caption = (
                 f"Lines with hollow markers: what the paper prints for its networks under this "
                 f"attack, PGD with {PAPER_STEPS} steps (tables {', '.join(PGD_TABLES)}). "
@@ -179,12 +180,11 @@ def _reference_plot(
 
 
 def _draw_curves(
-    curves: Sequence[Curve],
-    eps: float,
-    chance: float | None,
-    y_label: str = "accuracy",
+    curves: Sequence[Curve], numbers: StressNumbers, y_label: str = "accuracy"
 ) -> Callable[[Axes], None]:
-    """Return a function that draws curves with their bands, and lines at eps and at chance."""
+    """Return a function that draws curves with their bands, and lines at eps and, if the curves
+    are accuracies, at chance.
+    """
 
     def draw(panel: Axes) -> None:
         for curve in curves:
@@ -202,26 +202,26 @@ def _draw_curves(
             )
             if not curve.is_published:
                 panel.fill_between(x, low, high, color=curve.colour, alpha=0.13, linewidth=0)
-        panel.axvline(eps, color=INK, linestyle=":", linewidth=1)
-        if chance is not None:
-            panel.axhline(chance, color=INK, linestyle="--", linewidth=0.7)
+        panel.axvline(numbers.eps, color=INK, linestyle=":", linewidth=1)
+        if y_label == "accuracy":
+            panel.axhline(numbers.chance, color=INK, linestyle="--", linewidth=0.7)
             panel.set_ylim(-0.02, 1.02)
         panel.yaxis.set_major_formatter("{x:g}")
         _format_eps_axis(panel, curves)
+        panel.set_xlabel(f"ε ({NORM_SYMBOLS[numbers.norm]} bound, pixels in [0, 1])")
         panel.set_ylabel(y_label)
 
     return draw
 
 
 def _format_eps_axis(panel: Axes, curves: Sequence[Curve]) -> None:
-    """Label the eps of all curves; where many lie close together, only some of them."""
+    """Mark the eps of all curves; where many lie close together, only some of them."""
     values = sorted({point[0] for curve in curves for point in curve.points})
     shown: list[float] = []
     for value in values:
         if not shown or value - shown[-1] > 0.08 * (values[-1] - values[0]):
             shown.append(value)
     panel.set_xticks(shown, [eps_label(value) for value in shown])
-    panel.set_xlabel(EPS_AXIS)
 
 
 def _plot(
@@ -243,7 +243,9 @@ def _plot(
         draw(panel)
         longest = max(len(text) for text in panel.get_legend_handles_labels()[1])
         n_columns = 3 if longest < 18 else 2 if longest < 28 else 1
-        figure.legend(loc="outside lower center", ncols=n_columns, frameon=False, fontsize=9)
+        figure.legend(
+            loc="outside lower center", ncols=n_columns, frameon=False, fontsize=9, handlelength=3
+        )
         svg = _themed(figure_svg(figure), name, title)
     attacks = [str(result.attrs["attack"]) for result in results]
     return PagePlot(name, title, svg, caption, attacks)

@@ -8,7 +8,7 @@ import numpy as np
 from irpipe.analysis.gradient_masking import FLAG_NAMES, MaskingFlag, masking_flags
 from irpipe.errors import IrpipeError
 from irpipe.results.accuracy import Accuracy, accuracy, accuracy_of
-from irpipe.results.labels import EPS_TOLERANCE
+from irpipe.results.labels import EPS_TOLERANCE, bound_label, eps_norm
 from irpipe.results.rank_correlation import RankCorrelation, rank_correlation
 from irpipe.results.result import Result
 
@@ -35,6 +35,16 @@ class StressNumbers(NamedTuple):
     tau: tuple[Result, RankCorrelation] | None
 
     @property
+    def norm(self) -> str:
+        """The norm in which eps is a bound: "linf", "l2" or "l1"."""
+        return eps_norm(self.counted[0])
+
+    @property
+    def bound(self) -> str:
+        """The eps of the verdict as people read it."""
+        return bound_label(self.eps, self.norm)
+
+    @property
     def chance(self) -> float:
         """The accuracy of guessing, if all classes are equally frequent."""
         return 1 / len(self.counted[0].attrs["class_names"])
@@ -45,6 +55,7 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
     bounded = [result for result in results if is_bounded(result)]
     if not bounded:
         return None
+    bounded = [result for result in bounded if eps_norm(result) == eps_norm(bounded[0])]
     eps = verdict_eps(bounded)
     counted = _on_same_images([result for result in bounded if accuracy_at(result, eps)])
     flags: list[MaskingFlag] = []
@@ -68,7 +79,10 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
 
 
 def is_bounded(result: Result) -> bool:
-    """Whether a result has accuracies by eps and step count, with eps the bound of its images."""
+    """Whether a result has accuracies by eps and step count, with eps the bound of its images.
+
+    An l2 or l1 bound is one on the l-inf distance, too.
+    """
     arrays = result.arrays
     if not {"eps", "steps"} <= arrays.keys():
         return False
@@ -85,6 +99,8 @@ def verdict_eps(results: Sequence[Result]) -> float:
 
 def has_train_eps(result: Result) -> bool:
     """Whether a result has the data set's eps, at which signs of masking are looked for."""
+    if eps_norm(result) != "linf":
+        return False
     eps = result.arrays.get("eps", np.empty(0))
     return bool((np.abs(eps - result.attrs["train_eps"]) <= EPS_TOLERANCE).any())
 

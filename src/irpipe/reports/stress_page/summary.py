@@ -59,7 +59,7 @@ def summary_json(
 
 def _number_fields(numbers: StressNumbers) -> dict[str, Any]:
     fields: dict[str, Any] = {
-        "threat_model": "Linf",
+        "threat_model": numbers.norm.capitalize(),
         "eps": numbers.eps,
         "clean_accuracy": _as_dict(numbers.clean),
         "accuracy_under_all_attacks": _as_dict(numbers.worst),

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from irpipe.published import INTERPRETERS
 from irpipe.reports.stress_page.against import PairedTest
 from irpipe.reports.stress_page.numbers import (
     StressNumbers,
@@ -13,8 +14,8 @@ from irpipe.reports.stress_page.numbers import (
     most_steps,
     tau_at,
 )
-from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for, tau_text
-from irpipe.results.labels import duration, eps_label
+from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for
+from irpipe.results.labels import bound_label, duration, eps_label, eps_norm
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
@@ -41,11 +42,11 @@ class PageTable(NamedTuple):
 
 
 def attacks_table(
-    results: Sequence[Result], attempts: Sequence[Attempt], eps: float | None
+    results: Sequence[Result], attempts: Sequence[Attempt], numbers: StressNumbers | None
 ) -> PageTable:
     """What each attack left and how long it took, in the order of the attempts."""
     by_attack = {result.attrs["attack"]: result for result in results}
-    eps_text = "" if eps is None else f" at ε = {eps_label(eps)}"
+    eps_text = f" at {numbers.bound}" if numbers else ""
     header = ["attack", "what it does", f"accuracy left{eps_text}", "images", "steps", "time"]
     rows = []
     for attempt in attempts:
@@ -55,7 +56,8 @@ def attacks_table(
             what = WHAT.get(attempt.kind, attempt.kind)
             rows.append([attempt.attack, what, text, "", "", _time(attempt)])
             continue
-        measured = accuracy_at(result, eps) if eps is not None and is_bounded(result) else None
+        is_comparable = numbers and is_bounded(result) and eps_norm(result) == numbers.norm
+        measured = accuracy_at(result, numbers.eps) if numbers and is_comparable else None
         rows.append(
             [
                 attempt.attack,
@@ -86,36 +88,40 @@ def _what(result: Result) -> str:
 
 
 def eps_table(results: Sequence[Result]) -> PageTable:
-    """Accuracy of each attack at each eps, after the most steps."""
+    """Accuracy of each attack at each eps, after the most steps. All have one norm."""
     values = sorted({eps for result in results for eps, _ in accuracies(result)})
     rows = []
     for result in results:
         by_eps = {eps_label(eps): percentage(measured) for eps, measured in accuracies(result)}
         attack = str(result.attrs["attack"])
         rows.append([attack, *(by_eps.get(eps_label(eps), "–") for eps in values)])
-    header = ["attack", *(f"ε = {eps_label(eps)}" for eps in values)]
+    header = ["attack", *(bound_label(eps, eps_norm(results[0])) for eps in values)]
     return PageTable("accuracies", "Accuracy at each ε", header, rows)
 
 
-def tau_table(results: Sequence[Result], eps: float) -> PageTable | None:
+def tau_table(results: Sequence[Result], numbers: StressNumbers) -> PageTable | None:
     """Kendall's tau of the maps under each attack on maps; None if there is none."""
     rows = []
     for result in results:
-        tau = tau_at(result, eps)
+        tau = tau_at(result, numbers.eps)
         if tau:
-            kept, lost_as_zero = tau_text(tau).split("; ")
-            interval = f"[{tau.low_all:.3f}, {tau.high_all:.3f}]"
-            interpreter = str(result.attrs["options"]["interpreter"])
-            rows.append([str(result.attrs["attack"]), interpreter, kept, lost_as_zero, interval])
+            rows.append(
+                [
+                    str(result.attrs["attack"]),
+                    INTERPRETERS[result.attrs["options"]["interpreter"]],
+                    f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}], n = {tau.n}",
+                    f"{tau.value_all:.3f} [{tau.low_all:.3f}, {tau.high_all:.3f}]",
+                ]
+            )
     if not rows:
         return None
     caption = (
-        "Mean of Kendall's tau-b between the map of the true class before and after the attack: "
-        "1 means that no entry changed its rank. Lost images are those whose prediction the "
-        "attack changed, or whose map is constant."
+        "Mean, with its 95% bootstrap interval, of Kendall's tau-b between the map of the true "
+        "class before and after the attack: 1 means that no entry changed its rank. Lost "
+        "images are those whose prediction the attack changed, or whose map is constant."
     )
-    header = ["attack", "maps", "tau", "lost images counted as 0", "its 95% interval"]
-    title = f"Kendall's tau of the maps at ε = {eps_label(eps)}"
+    header = ["attack", "maps", "with the prediction kept", "with lost images counted as 0"]
+    title = f"Kendall's tau of the maps at {numbers.bound}"
     return PageTable("tau", title, header, rows, caption)
 
 
@@ -135,7 +141,7 @@ def signs_table(numbers: StressNumbers) -> PageTable:
     return PageTable("signs", "Signs of masked gradients", header, rows)
 
 
-def paired_table(tests: Sequence[PairedTest], eps: float) -> PageTable:
+def paired_table(tests: Sequence[PairedTest], numbers: StressNumbers) -> PageTable:
     """The differences in accuracy from other networks, with their tests."""
     rows = [
         [
@@ -154,7 +160,7 @@ def paired_table(tests: Sequence[PairedTest], eps: float) -> PageTable:
         "This network's accuracy minus the other's, on the same images, with Wald's interval. "
         "p is McNemar's exact one, corrected by Holm over this table."
     )
-    title = f"Next to other networks, at ε = {eps_label(eps)}"
+    title = f"Next to other networks, at {numbers.bound}"
     return PageTable("paired", title, [*header, "p", "images"], rows, caption)
 
 

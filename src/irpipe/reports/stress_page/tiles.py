@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from irpipe.reports.stress_page.numbers import StressNumbers
 from irpipe.results.accuracy import Accuracy
-from irpipe.results.labels import eps_label
 
 
 class Tile(NamedTuple):
@@ -25,12 +24,12 @@ def make_tiles(numbers: StressNumbers) -> list[Tile]:
     if numbers.clean:
         tiles.append(_accuracy_tile("clean accuracy", numbers.clean, attacks[:1]))
     if numbers.worst:
-        label = f"accuracy under all attacks, ε = {eps_label(numbers.eps)}"
+        label = f"accuracy under all attacks, {numbers.bound}"
         tiles.append(_accuracy_tile(label, numbers.worst, attacks))
-    n_raised = sum(flag.is_raised for flag in numbers.flags)
+    n_raised = sum(flag.is_raised and flag.about != "proofs" for flag in numbers.flags)
     note = f"{len(numbers.flags)} of {numbers.n_signs} signs looked for"
     number = str(n_raised) if numbers.flags else "–"
-    tiles.append(Tile("signs of masking found", number, note, "the table of signs"))
+    tiles.append(Tile("signs of masking, or of a weak attack", number, note, "the table of signs"))
     if numbers.tau:
         result, tau = numbers.tau
         kept = "–" if math.isnan(tau.value) else f"{tau.value:.2f}"

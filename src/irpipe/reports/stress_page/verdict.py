@@ -7,7 +7,6 @@ from typing import NamedTuple
 from irpipe.analysis.gradient_masking import FLAG_NAMES, About, is_suspected, raised_names
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
-from irpipe.results.labels import eps_label
 from irpipe.results.rank_correlation import RankCorrelation
 from irpipe.results.stress_record import Attempt
 
@@ -64,7 +63,7 @@ def tau_text(tau: RankCorrelation) -> str:
 
 
 def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[str, str]:
-    eps = f"ε = {eps_label(numbers.eps)}"
+    eps = numbers.bound
     clean = numbers.clean
     if clean and clean.low <= numbers.chance:
         return "unknown", f"{network} has nothing to lose: clean, it is no better than guessing."
@@ -89,7 +88,7 @@ def _accuracy_sentence(numbers: StressNumbers, worst: Accuracy) -> str:
     attacks = f"all {n_attacks} attacks together" if n_attacks > 1 else "the one attack"
     return (
         f"Of {worst.n} test images it classifies {clean}{percentage(worst)} under {attacks} "
-        f"at ε = {eps_label(numbers.eps)} correctly (95% intervals). "
+        f"at {numbers.bound} correctly (95% intervals). "
         f"Guessing would get {numbers.chance:.1%}."
     )
 

@@ -1,0 +1,91 @@
+"""What AutoAttack's members need of torchattacks: a module, one search per image, fixed stripes."""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from irpipe.attacks import AttackBatch
+from irpipe.errors import IrpipeError
+from irpipe.runtime.progress import Advance
+
+# torchattacks' names of the norms of eps.
+TORCHATTACKS_NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+def import_torchattacks() -> Any:
+    try:
+        import torchattacks
+    except ImportError as error:
+        raise IrpipeError(
+            "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
+        ) from error
+    return torchattacks
+
+
+class TorchModule(nn.Module):
+    """A folded network as the `nn.Module` that torchattacks needs. It shows its calls as progress.
+
+    A call with all images of the batch counts as one pass, with a gradient as three.
+    """
+
+    def __init__(self, batch: AttackBatch, advance: Advance) -> None:
+        super().__init__()
+        self.network = batch.folded.network
+        self.folded = batch.folded
+        self.n_images = len(batch.images)
+        self.advance = advance
+        self.n_calls = 0  # of single images
+        self.n_shown = 0
+        self.lock = threading.Lock()
+
+    def forward(self, images: Tensor) -> Tensor:
+        with self.lock:
+            self.n_calls += len(images) * (3 if images.requires_grad else 1)
+            self._show(self.n_calls // self.n_images)
+        return self.folded(images)
+
+    def skip_to(self, n_passes: int) -> None:
+        """Count so many passes as done, because images that are broken save the rest of them."""
+        self.n_calls = max(self.n_calls, n_passes * self.n_images)
+        self._show(n_passes)
+
+    def _show(self, n_passes: int) -> None:
+        if n_passes > self.n_shown:
+            self.advance(n_passes - self.n_shown)
+            self.n_shown = n_passes
+
+
+class SearchResults:
+    """The images that a search returned for those of a batch. Each image is searched for once."""
+
+    def __init__(self, batch: AttackBatch) -> None:
+        self.images = batch.images.to(torch.float32, copy=True)
+        self.is_known = torch.zeros_like(batch.labels, dtype=torch.bool)
+
+    def __call__(self, left: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
+        """Results for the images with the indices `left`; call `search` for the unknown ones."""
+        unknown = left[~self.is_known[left]]
+        if len(unknown):
+            self.images[unknown] = search(unknown)
+            self.is_known[unknown] = True
+        return self.images[left]
+
+
+def square_class(batch: AttackBatch, left: Tensor) -> Any:
+    """torchattacks' Square, but its first stripes are drawn for all images of the batch.
+
+    So the stripes of an image do not depend on which others are `left`.
+    """
+
+    class Square(import_torchattacks().Square):  # type: ignore[misc]
+        def random_choice(self, shape: list[int]) -> Tensor:
+            is_stripes = len(shape) == 4
+            if is_stripes:
+                shape = [len(batch.images), *shape[1:]]
+            draws: Tensor = super().random_choice(shape)
+            return draws[left] if is_stripes else draws
+
+    return Square
