@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from irpipe.ascent.norms import norms
-from irpipe.attacks import AttackBatch
+from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
@@ -199,7 +199,6 @@ def _attack_batch(
     At eps = 0 the image stays clean (C.4).
     """
     metrics = getattr(kind, "metrics", None)
-    norm = _eps_norm(kind, options)
     attack_options = _accepted_options(kind.attack, options)
     eps = torch.tensor(options.get("eps", ()), dtype=torch.float64)
     is_positive = eps > 0
@@ -211,14 +210,8 @@ def _attack_batch(
     parts: dict[str, list[Tensor]] = {}
     files: dict[str, list[np.ndarray]] = {}
     for output in kind.attack(batch, **attack_options):
-        adversarial, max_distance = output.images, output.max_distance
-        if max_distance is None:
-            bound = eps[is_positive].to(adversarial.device)
-            max_distance = bound[:, None].expand(-1, len(batch.images))
-        distance = check_images(adversarial, batch.images, max_distance, options["kind"], norm)
-        arrays = dict(output.extras) | {f"{norm}_distance": distance}
-        if norm != "linf":
-            arrays["linf_distance"] = norms(adversarial - batch.images, "linf")
+        adversarial = output.images
+        arrays = dict(output.extras) | _distances(output, batch, eps[is_positive], kind, options)
         if not is_positive.all():
             arrays = {
                 name: _with_clean_rows(torch.zeros_like(array[0]), array, is_positive)
@@ -240,6 +233,22 @@ def _attack_batch(
     stacked = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
     stacked |= {name: np.stack(part, axis=2) for name, part in files.items()}
     return stacked | {_axis(kind): np.array(axis_values)}
+
+
+def _distances(
+    output: AttackOutput, batch: AttackBatch, eps: Tensor, kind: Any, options: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Check an output's images; return their distances `[E, N]` from the clean ones, by array."""
+    norm = _eps_norm(kind, options)
+    max_distance = output.max_distance
+    if max_distance is None:
+        bound = eps.to(output.images.device)
+        max_distance = bound[:, None].expand(-1, len(batch.images))
+    distance = check_images(output.images, batch.images, max_distance, options["kind"], norm)
+    distances = {f"{norm}_distance": distance}
+    if norm != "linf":
+        distances["linf_distance"] = norms(output.images - batch.images, "linf")
+    return distances
 
 
 def _with_clean_rows(clean: Tensor, adversarial: Tensor, is_positive: Tensor) -> Tensor:
