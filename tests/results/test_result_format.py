@@ -32,8 +32,8 @@ OPTIONS = {
     "aai": f"{EPS}, steps: 1",
     "autoattack": f"{EPS}, steps: 1, n_queries: 2",
     "certify": "eps: [0, 0.002, 0.1, 0.3], leaves: 100",  # at .002 there are certificates
-    "certify_maps": f"{EPS}, restarts: 1, steps: 2",
-    "certify_top_k": f"{EPS}, restarts: 1, steps: 2, top_k: 5",
+    "certify_maps": "eps: [0, 0.01], restarts: 1, steps: 2",
+    "certify_top_k": "eps: [0, 0.01], restarts: 1, steps: 2, top_k: 5",
     "fog": STRENGTHS,
     "gabor": STRENGTHS,
     "isa": "eps_multipliers: [1.2, 1.6], steps: 1, binary_search_steps: 2",
