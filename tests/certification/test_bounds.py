@@ -128,8 +128,7 @@ def test_images_of_a_batch_have_the_bounds_that_they_have_alone() -> None:
     torch.testing.assert_close(lower(slice(0, 5)), alone, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("model", ["pool", "wresnet"])
-def test_other_architectures_are_refused_in_one_line(model: str) -> None:
-    network = random_network(model, (3, 32, 32))
-    with pytest.raises(IrpipeError, match=r"^certify: this network is not .* Small .*$"):
+def test_other_architectures_are_refused_in_one_line() -> None:
+    network = random_network("wresnet", (3, 32, 32))
+    with pytest.raises(IrpipeError, match=r"^certify: this network is neither Small .* Pool .*$"):
         PatchNetwork(network, (3, 32, 32))

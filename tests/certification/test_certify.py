@@ -11,7 +11,8 @@ from small_referee import tiny_image, tiny_network
 
 from irpipe.attacks import certify as kind
 from irpipe.certification.certificate import MIN_MARGIN
-from irpipe.certification.certify import ImageProof, certify_batch, certify_image
+from irpipe.certification.certify import certify_batch, certify_image
+from irpipe.certification.image_proof import ImageProof
 from irpipe.certification.recheck import certified_margins
 from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.certification.status import Status

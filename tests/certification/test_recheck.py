@@ -11,8 +11,10 @@ from small_referee import TinyProblem, exact_minimum, tiny_image, tiny_network
 
 from irpipe.certification import recheck
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
-from irpipe.certification.certify import ImageProof, certify_image
-from irpipe.certification.recheck import certified_margins, covers
+from irpipe.certification.certify import certify_image
+from irpipe.certification.cover import covers
+from irpipe.certification.image_proof import ImageProof
+from irpipe.certification.recheck import certified_margins
 from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
 
@@ -144,6 +146,8 @@ def test_the_check_imports_nothing_of_the_search() -> None:
     of_package = {name for name in modules if name and name.startswith("irpipe")}
     assert of_package == {
         "irpipe.certification.certificate",
+        "irpipe.certification.cover",
+        "irpipe.certification.recheck_pool",
         "irpipe.errors",
         "irpipe.networks.network",
     }

@@ -7,7 +7,7 @@ import pytest
 from command_line import evaluate, write_fitted_network
 
 from irpipe.certification import certify
-from irpipe.certification.certify import ImageProof
+from irpipe.certification.image_proof import ImageProof
 from irpipe.results.result import read_result
 
 CERTIFY = "certify={kind: certify, images: 4, eps: [0.004, 0.03], leaves: 30}"

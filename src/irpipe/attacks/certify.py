@@ -45,7 +45,7 @@ def attack(
 
     An interrupted evaluation goes on with the next image.
 
-    Raises IrpipeError if the network is not of the architecture Small.
+    Raises IrpipeError if the network is of neither architecture, Small or Pool.
     """
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
     records: list[ProofRecord] = []

@@ -1,7 +1,10 @@
 """What is stored of a proof, so that other code can check it."""
 
 import io
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +18,8 @@ MIN_MARGIN = 1e-3
 EPS_MARGIN = 1e-6
 # Layer 2's alphas are stored in multiples of 1 / ALPHA_LEVELS.
 ALPHA_LEVELS = 255
+# The weights of maxima are stored in multiples of 1 / WEIGHT_LEVELS.
+WEIGHT_LEVELS = 255
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,27 @@ class TargetProof:
 
 
 @dataclass(frozen=True)
-class Certificate:
+class PoolTargetProof:
+    """The weights that bound one margin of Pool from below (docs/certify.md).
+
+    - `target`: the other class, `[]` int64;
+    - `lambda1`: weights of the four functions of each place of layer 1, `[c1, U, 4]`;
+    - `lambda2`: those of layer 2, `[P, c2, 4]`.
+
+    Both are uint8, in multiples of 1 / WEIGHT_LEVELS. Sums of four are at most 1 in `lambda1`,
+    where the rest is the weight of 0, and 1 in `lambda2`.
+    """
+
+    target: np.ndarray
+    lambda1: np.ndarray
+    lambda2: np.ndarray
+
+
+@dataclass(frozen=True)
+class Certificate(ABC):
     """A proof that no image within `eps` of a clean one is misclassified.
 
-    `label` is the clean image's class. Layer 2 is bounded by CROWN, and for R of its bounds with
-    alphas that are stored: row i bounds z2 (from above where `is_upper`) at a `place` and a
-    `channel`, and `alpha` `[R, a]` has its lower slopes in multiples of 1 / ALPHA_LEVELS, uint8.
-    `proofs` has one entry for each other class.
+    `label` is the clean image's class. `proofs` has one entry for each other class.
 
     Every dual within its limits gives a sound bound. So rounding the duals costs tightness only,
     and `recheck.certified_margins` tells what the stored ones are worth.
@@ -56,16 +75,12 @@ class Certificate:
 
     label: int
     eps: float
-    place: np.ndarray
-    channel: np.ndarray
-    is_upper: np.ndarray
-    alpha: np.ndarray
-    proofs: tuple[TargetProof, ...]
+    proofs: tuple[Any, ...]
 
     @property
+    @abstractmethod
     def n_leaves(self) -> int:
         """The number of leaves of all trees."""
-        return sum(len(proof.place) for proof in self.proofs)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the certificate as arrays by name."""
@@ -74,26 +89,25 @@ class Certificate:
             "eps": np.array(self.eps),
             "n_proofs": np.array(len(self.proofs)),
         }
-        arrays |= {name: getattr(self, name) for name in _LAYER2_ARRAYS}
+        arrays |= {name: getattr(self, name) for name in _array_names(type(self))}
         for number, proof in enumerate(self.proofs):
-            for name in _PROOF_ARRAYS:
+            for name in _names(proof):
                 arrays[f"proof{number}_{name}"] = getattr(proof, name)
         return arrays
 
     @staticmethod
-    def from_arrays(arrays: dict[str, np.ndarray]) -> "Certificate":
+    def from_arrays(arrays: Mapping[str, np.ndarray]) -> "Certificate":
         """Return the certificate with these arrays; raise IrpipeError if one is missing."""
+        is_pool = "mu1" in arrays
+        kind = PoolCertificate if is_pool else SmallCertificate
+        names = _names(PoolTargetProof if is_pool else TargetProof)
         try:
-            proofs = [
-                TargetProof(*(arrays[f"proof{number}_{name}"] for name in _PROOF_ARRAYS))
-                for number in range(int(arrays["n_proofs"]))
-            ]
-            return Certificate(
-                label=int(arrays["label"]),
-                eps=float(arrays["eps"]),
-                proofs=tuple(proofs),
-                **{name: arrays[name] for name in _LAYER2_ARRAYS},
-            )
+            proofs: list[Any] = []
+            for number in range(int(arrays["n_proofs"])):
+                values = [arrays[f"proof{number}_{name}"] for name in names]
+                proofs.append(PoolTargetProof(*values) if is_pool else TargetProof(*values))
+            own = {name: arrays[name] for name in _array_names(kind)}
+            return kind(int(arrays["label"]), float(arrays["eps"]), tuple(proofs), **own)
         except KeyError as error:
             raise IrpipeError(f"certificate: has no array {error}") from error
 
@@ -110,5 +124,52 @@ class Certificate:
             return Certificate.from_arrays(dict(arrays))
 
 
-_LAYER2_ARRAYS = ("place", "channel", "is_upper", "alpha")
-_PROOF_ARRAYS = tuple(field.name for field in fields(TargetProof))
+@dataclass(frozen=True)
+class SmallCertificate(Certificate):
+    """The certificate of an image for a network of the architecture Small.
+
+    Layer 2 is bounded by CROWN, and for R of its bounds with alphas that are stored: row i bounds
+    z2 (from above where `is_upper`) at a `place` and a `channel`, and `alpha` `[R, a]` has its
+    lower slopes in multiples of 1 / ALPHA_LEVELS, uint8.
+    """
+
+    proofs: tuple[TargetProof, ...]
+    place: np.ndarray
+    channel: np.ndarray
+    is_upper: np.ndarray
+    alpha: np.ndarray
+
+    @property
+    def n_leaves(self) -> int:
+        """The number of leaves of all trees."""
+        return sum(len(proof.place) for proof in self.proofs)
+
+
+@dataclass(frozen=True)
+class PoolCertificate(Certificate):
+    """The certificate of an image for a network of the architecture Pool.
+
+    - `mu1`, `mu2`: the weights of the bounds above the maxima of layer 1, `[c1, U, 4]`, and of
+      layer 2, `[P, c2, 4]`, float16; any finite values are sound;
+    - `lambda1`: weights below the maxima of layer 1 for the bounds of layer 2, `[c1, U, 4]`, as
+      in `PoolTargetProof`.
+    """
+
+    proofs: tuple[PoolTargetProof, ...]
+    mu1: np.ndarray
+    mu2: np.ndarray
+    lambda1: np.ndarray
+
+    @property
+    def n_leaves(self) -> int:
+        """0, since there are no trees."""
+        return 0
+
+
+def _array_names(kind: type[Certificate]) -> list[str]:
+    """The arrays that one kind of certificates has beside those of its proofs."""
+    return [name for name in _names(kind) if name not in _names(Certificate)]
+
+
+def _names(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)]

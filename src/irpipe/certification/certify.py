@@ -3,22 +3,21 @@
 import math
 import time
 from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from irpipe.certification.certificate import MIN_MARGIN, Certificate
-from irpipe.certification.counterexample import descend
+from irpipe.certification.counterexample import attack_margins
 from irpipe.certification.decomposition import Decomposition, Rest
+from irpipe.certification.image_proof import ImageProof, image_proof, predicted_class
 from irpipe.certification.margin_bounds import MarginBounds, Margins
 from irpipe.certification.patch_network import PatchNetwork
 from irpipe.certification.place_terms import place_terms
+from irpipe.certification.pool_network import is_pool
+from irpipe.certification.pool_search import certify_pool
 from irpipe.certification.proof_arrays import certificate, tree_proof
-from irpipe.certification.recheck import certified_margins
 from irpipe.certification.relaxation import Ball, Interval
 from irpipe.certification.root_bounds import IMAGES_AT_ONCE, RootBounds, root_bounds
-from irpipe.certification.status import Status
 from irpipe.certification.tree_search import (
     STOP_MARGIN,
     Limits,
@@ -28,30 +27,6 @@ from irpipe.certification.tree_search import (
 from irpipe.networks.network import Network
 
 DEFAULT_LEAVES = 6000
-# The first attack: steps, and random starts for each target.
-ATTACK_STEPS = 60
-RANDOM_STARTS = 2
-
-
-@dataclass(frozen=True)
-class ImageProof:
-    """What is known of one image at one eps.
-
-    - `margin_lower_bound`: proven lower bound of f_label - f_t within eps, over all targets t;
-    - `hardest_target`: the target of that bound; of a broken or misclassified image, its class;
-    - `seconds`: CPU time of the calling thread;
-    - `n_leaves`: leaves of all trees, without those of a single leaf for each place;
-    - `adversarial`: the misclassified image `[C, H, W]` of a broken one, else None;
-    - `certificate`: what proves `margin_lower_bound`.
-    """
-
-    status: Status
-    margin_lower_bound: float
-    hardest_target: int
-    seconds: float
-    n_leaves: int
-    adversarial: Tensor | None
-    certificate: Certificate
 
 
 def certify_image(
@@ -90,11 +65,15 @@ def certify_batch(
 
     `seeds` seed the first attack's random starts, one for each image. None means 0, 1, ...
     Images whose numbers are in `skip` are left out; those of the others do not depend on it.
-    Raises IrpipeError if the network is not of the architecture Small or gives logits that are
-    not finite.
+    For Pool there are only bounds and the attack: `leaves` and `seconds` limit nothing.
+    Raises IrpipeError if the network is of neither architecture or gives logits that are not
+    finite.
     """
-    patch_network = PatchNetwork(network, images.shape[1:])
     seeds = range(len(images)) if seeds is None else seeds
+    if is_pool(network.backbone):
+        yield from certify_pool(network, images, labels, eps, seeds, skip)
+        return
+    patch_network = PatchNetwork(network, images.shape[1:])
     for first in range(0, len(images), IMAGES_AT_ONCE):
         part = slice(first, first + IMAGES_AT_ONCE)
         numbers = [number for number in range(len(images))[part] if number not in skip]
@@ -130,16 +109,23 @@ class _ImageSearch:
 
     def run(self, label: int, leaves: int, seconds: float | None, seed: int) -> ImageProof:
         """Return what is known of the image."""
-        prediction = self._prediction(self.clean)
-        if prediction != label:
-            return self._outcome(label, 0, Status.MISCLASSIFIED, prediction)
+        if predicted_class(self.network.network, self.clean) != label:
+            return self._outcome(label)
         lower = self.bounds.lower
         n_open = int((lower <= STOP_MARGIN).sum())
         # The hardest target comes first, since it may end the search.
         order = lower.argsort()[:n_open]
         adversarial = self.adversarial
         if n_open and adversarial is None:
-            adversarial = self._attack(order, seed)
+            adversarial = attack_margins(
+                self.network,
+                self.clean,
+                self.eps,
+                self.margins,
+                self.bounds.minimiser,
+                order,
+                seed,
+            )
         deadline = math.inf if seconds is None else self.start - self.root_seconds + seconds
         n_leaves = 0
         for k in order.tolist() if adversarial is None else ():
@@ -150,43 +136,7 @@ class _ImageSearch:
                 self.proofs[k] = tree_proof(int(self.margins.targets[k]), search.decomposition)
             if search.bound <= STOP_MARGIN:
                 break
-        if adversarial is not None:
-            prediction = self._prediction(adversarial)
-            # Else the margin is negative only in the rounding of the patch form.
-            if prediction != label:
-                return self._outcome(label, n_leaves, Status.BROKEN, prediction, adversarial)
-        return self._outcome(label, n_leaves)
-
-    def _prediction(self, image: Tensor) -> int:
-        """Return the class that the network itself predicts."""
-        with torch.no_grad():
-            return int(self.network.network(image[None]).argmax())
-
-    def _attack(self, order: Tensor, seed: int) -> Tensor | None:
-        """Return a misclassified image, or None. PGD aims at the targets with indices `order`.
-
-        For each of them it starts at the clean image, at alpha-CROWN's minimiser and at
-        RANDOM_STARTS points of the ball.
-        """
-        generator = torch.Generator().manual_seed(seed)
-        shape = (len(order), RANDOM_STARTS, *self.clean.shape)
-        noise = 2 * torch.rand(shape, generator=generator).to(self.clean) - 1
-        starts = [
-            self.clean.expand(len(order), 1, -1, -1, -1),
-            self.bounds.minimiser[order, None],
-            self.clean + self.eps * noise,
-        ]
-        rows = order.repeat_interleave(RANDOM_STARTS + 2)
-        descent = descend(
-            self.network,
-            self.clean,
-            self.eps,
-            torch.cat(starts, dim=1).flatten(0, 1),
-            self.margins.coefficients[rows],
-            self.margins.constant[rows],
-            ATTACK_STEPS,
-        )
-        return descent.misclassified()
+        return self._outcome(label, adversarial, n_leaves)
 
     def _search(self, k: int, limits: Limits) -> TreeSearch:
         """Search for a proof of the margin with index `k`."""
@@ -203,26 +153,8 @@ class _ImageSearch:
         return search_trees(decomposition, self.clean, self.eps, limits)
 
     def _outcome(
-        self,
-        label: int,
-        n_leaves: int,
-        status: Status | None = None,
-        hardest_target: int | None = None,
-        adversarial: Tensor | None = None,
+        self, label: int, adversarial: Tensor | None = None, n_leaves: int = 0
     ) -> ImageProof:
-        """Check the proofs in float64. A status of None means certified or undecided."""
         proof = certificate(label, self.eps, self.rows, self.proofs)
-        margins = certified_margins(self.network.network, self.image, label, self.eps, proof)
-        target = min(margins, key=margins.__getitem__)
-        if status is None:
-            is_proven = margins[target] > MIN_MARGIN
-            status = Status.CERTIFIED if is_proven else Status.UNDECIDED
-        return ImageProof(
-            status=status,
-            margin_lower_bound=margins[target],
-            hardest_target=target if hardest_target is None else hardest_target,
-            seconds=time.thread_time() - self.start + self.root_seconds,
-            n_leaves=n_leaves,
-            adversarial=adversarial,
-            certificate=proof,
-        )
+        start = self.start - self.root_seconds
+        return image_proof(self.network.network, self.image, proof, adversarial, start, n_leaves)

@@ -5,8 +5,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from irpipe.certification.patch_network import PatchNetwork
+from irpipe.certification.margin_bounds import Margins
+from irpipe.certification.patch_network import MarginNetwork
 
+# The attack on open margins: steps, and random starts for each target.
+ATTACK_STEPS = 60
+RANDOM_STARTS = 2
 FIRST_STEP = 0.5  # steps fall from this share of eps
 LAST_STEP = 0.02
 
@@ -29,7 +33,7 @@ class Descent(NamedTuple):
 
 
 def descend(
-    network: PatchNetwork,
+    network: MarginNetwork,
     clean: Tensor,
     eps: float,
     starts: Tensor,
@@ -48,16 +52,49 @@ def descend(
     images = torch.minimum(torch.maximum(starts, lower), upper)
     best = Descent(images, torch.full_like(constant, torch.inf))
     for step in range(n_steps + 1):
-        z1 = network.layer1(images)
-        z2 = network.layer2(z1.relu())
-        margins = (z2.relu() * coefficients).sum(dim=(1, 2)) + constant
+        margins, gradient = network.margins(images, coefficients, constant)
         is_better = margins < best.margins
         best = Descent(
             torch.where(is_better.view(-1, 1, 1, 1), images, best.images),
             torch.where(is_better, margins, best.margins),
         )
-        gradient1 = network.layer2_adjoint(coefficients * (z2 > 0)) * (z1 > 0)
         share = max(LAST_STEP, FIRST_STEP * (1 - step / n_steps))
-        images = images - eps * share * network.layer1_adjoint(gradient1).sign()
+        images = images - eps * share * gradient.sign()
         images = torch.minimum(torch.maximum(images, lower), upper)
     return best
+
+
+def attack_margins(
+    network: MarginNetwork,
+    clean: Tensor,
+    eps: float,
+    margins: Margins,
+    minimiser: Tensor,
+    order: Tensor,
+    seed: int,
+) -> Tensor | None:
+    """Return a misclassified image, or None. PGD aims at the targets with indices `order`.
+
+    `margins` are those of one image, and `minimiser` `[T, C, H, W]` is where their bounds are
+    reached. For each target, PGD starts there, at the clean image and at RANDOM_STARTS points of
+    the ball.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(order), RANDOM_STARTS, *clean.shape)
+    noise = 2 * torch.rand(shape, generator=generator).to(clean) - 1
+    starts = [
+        clean.expand(len(order), 1, -1, -1, -1),
+        minimiser[order, None],
+        clean + eps * noise,
+    ]
+    rows = order.repeat_interleave(RANDOM_STARTS + 2)
+    descent = descend(
+        network,
+        clean,
+        eps,
+        torch.cat(starts, dim=1).flatten(0, 1),
+        margins.coefficients[rows],
+        margins.constant[rows],
+        ATTACK_STEPS,
+    )
+    return descent.misclassified()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from irpipe.certification.dual import Dual
-from irpipe.certification.patch_network import PatchNetwork
+from irpipe.certification.patch_network import MarginNetwork, PatchNetwork
 from irpipe.certification.relaxation import Ball, Interval, Relaxation, default_alpha, relax
 
 # Margins that are bounded together; more do not fit into a CPU's cache.
@@ -46,7 +46,7 @@ class MarginBounds(NamedTuple):
     minimiser: Tensor
 
 
-def margins_of(network: PatchNetwork, labels: Tensor) -> Margins:
+def margins_of(network: MarginNetwork, labels: Tensor) -> Margins:
     """Return the margins of images with these `labels` `[B]`."""
     classes = torch.arange(len(network.head), device=labels.device)
     targets = torch.stack([classes[classes != label] for label in labels])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,18 @@ class Patches:
         return F.fold(columns, height_width, self.size, padding=self.padding, stride=self.stride)
 
 
+class MarginNetwork(Protocol):
+    """A network in patch form, as attacks on margins use it."""
+
+    head: Tensor
+    head_bias: Tensor
+
+    def margins(
+        self, images: Tensor, coefficients: Tensor, constant: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return margins of images, and their gradients."""
+
+
 class PatchNetwork:
     """A network of the architecture Small (C.1), whose logits are
 
@@ -59,8 +71,9 @@ class PatchNetwork:
         backbone = getattr(network, "backbone", None)
         if not _is_small(backbone):
             raise IrpipeError(
-                "certify: this network is not of the architecture Small (convolution, ReLU, "
-                "convolution, ReLU, affine layers), the only one that has proofs"
+                "certify: this network is neither Small (convolution, ReLU, convolution, ReLU, "
+                "affine layers) nor Pool (convolution, max-pooling, ReLU, convolution, "
+                "max-pooling, affine layers); only these have proofs"
             )
         conv1, conv2 = _convolution(backbone[0]), _convolution(backbone[2])
         self.network = network
@@ -123,6 +136,20 @@ class PatchNetwork:
         """Add up patches of the image that places see, `[B, P, q]`, to `[B, C, H, W]`."""
         return self.receptive.add(patches, self.shape[1:])
 
+    def margins(
+        self, images: Tensor, coefficients: Tensor, constant: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the margins `[R]` of `images` `[R, C, H, W]`, and their gradients.
+
+        These are sum over p of m_p relu(z2_p) + c, for `coefficients` m `[R, P, c2]` and
+        `constant` c.
+        """
+        z1 = self.layer1(images)
+        z2 = self.layer2(z1.relu())
+        margins = (z2.relu() * coefficients).sum(dim=(1, 2)) + constant
+        gradient1 = self.layer2_adjoint(coefficients * (z2 > 0)) * (z1 > 0)
+        return margins, self.layer1_adjoint(gradient1)
+
     def logits(self, images: Tensor) -> Tensor:
         """Return f(x) `[B, classes]`, equal to the network's up to rounding."""
         hidden2 = self.layer2(self.layer1(images).relu()).relu()
@@ -134,10 +161,10 @@ def _is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
     if not isinstance(backbone, nn.Sequential) or len(backbone) != 4:
         return False
     has_relus = isinstance(backbone[1], nn.ReLU) and isinstance(backbone[3], nn.ReLU)
-    return has_relus and _is_plain(backbone[0]) and _is_plain(backbone[2])
+    return has_relus and is_plain(backbone[0]) and is_plain(backbone[2])
 
 
-def _is_plain(layer: nn.Module) -> bool:
+def is_plain(layer: nn.Module) -> bool:
     """Whether a layer is a convolution of square patches, without groups and dilation."""
     return (
         isinstance(layer, nn.Conv2d)

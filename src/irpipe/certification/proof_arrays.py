@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irpipe.certification.certificate import Certificate, TargetProof
+from irpipe.certification.certificate import SmallCertificate, TargetProof
 from irpipe.certification.decomposition import Decomposition
 from irpipe.certification.layer2_bounds import OptimisedRows
 
@@ -61,9 +61,9 @@ def _spread(values: Tensor, columns: Tensor, n_columns: int) -> Tensor:
 
 def certificate(
     label: int, eps: float, rows: OptimisedRows, proofs: list[TargetProof]
-) -> Certificate:
+) -> SmallCertificate:
     """Return the certificate of an image with these optimised rows and proofs."""
-    return Certificate(
+    return SmallCertificate(
         label=label,
         eps=eps,
         place=rows.place.cpu().numpy().astype(np.int32),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from irpipe.certification.certify import ImageProof
+from irpipe.certification.image_proof import ImageProof
 from irpipe.certification.status import Status
 from irpipe.files import atomic_write
 

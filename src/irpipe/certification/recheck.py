@@ -9,7 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irpipe.certification.certificate import ALPHA_LEVELS, EPS_MARGIN, Certificate, TargetProof
+from irpipe.certification.certificate import (
+    ALPHA_LEVELS,
+    EPS_MARGIN,
+    Certificate,
+    PoolCertificate,
+    SmallCertificate,
+    TargetProof,
+)
+from irpipe.certification.cover import covers
+from irpipe.certification.recheck_pool import pool_margins
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
 
@@ -22,7 +31,8 @@ def certified_margins(
     It holds for all images within `eps` + EPS_MARGIN of `image` `[C, H, W]`, in real arithmetic.
     All bounds are computed anew in float64, from the network's weights and the certificate's
     duals. Raises IrpipeError if the certificate is not for this label, these classes and this
-    eps, if a dual lies outside its limits, or if the leaves of a place do not cover it.
+    eps, if a dual lies outside its limits, if the leaves of a place do not cover it, or if the
+    network is of another architecture.
     """
     n_classes = len(network.head)
     if certificate.label != label:
@@ -33,34 +43,17 @@ def certified_margins(
     others = sorted(set(range(n_classes)) - {label})
     if targets != others:
         raise IrpipeError(f"certificate: proves targets {targets}; expected {others}")
+    if isinstance(certificate, PoolCertificate):
+        return pool_margins(network, image, certificate)
+    n_layers = len(list(network.backbone.children()))
+    if not isinstance(certificate, SmallCertificate) or n_layers != 4:
+        raise IrpipeError("certificate: is for the architecture Small; the network is another")
     checker = _Checker(network, image, certificate)
     margins = {int(proof.target): checker.margin(label, proof) for proof in certificate.proofs}
     # Multipliers that are not finite prove nothing. min() of these margins must not pass over them.
     return {
         target: margin if math.isfinite(margin) else -math.inf for target, margin in margins.items()
     }
-
-
-def covers(signs: np.ndarray) -> bool:
-    """Whether leaves with these `signs` `[n, neurons]` are those of a binary tree.
-
-    If so, each sign pattern of the neurons, and so each image, lies in a leaf. A tree has a
-    neuron that all of its leaves split: its root. The leaves on either side are a tree again.
-    """
-    pending = [signs]
-    while pending:
-        leaves = pending.pop()
-        if len(leaves) == 1 and not leaves.any():
-            continue
-        is_root = (leaves != 0).all(axis=0) & (leaves > 0).any(axis=0) & (leaves < 0).any(axis=0)
-        if not is_root.any():
-            return False
-        root = int(is_root.argmax())
-        for sign in (1, -1):
-            side = leaves[np.sign(leaves[:, root]) == sign].copy()
-            side[:, root] = 0
-            pending.append(side)
-    return True
 
 
 def _relu_bounds(
@@ -81,7 +74,7 @@ def _relu_bounds(
 class _Checker:
     """One image's bounds in float64: the box, layer 1's intervals and layer 2's."""
 
-    def __init__(self, network: Network, image: Tensor, certificate: Certificate) -> None:
+    def __init__(self, network: Network, image: Tensor, certificate: SmallCertificate) -> None:
         self.network = copy.deepcopy(network).to("cpu", torch.float64).requires_grad_(False)
         self.conv1 = _convolution(self.network, 0)
         self.conv2 = _convolution(self.network, 2)
@@ -169,7 +162,7 @@ class _Checker:
             + (total.clamp(max=0) * offset).sum()
         )
 
-    def _layer2(self, certificate: Certificate) -> tuple[Tensor, Tensor]:
+    def _layer2(self, certificate: SmallCertificate) -> tuple[Tensor, Tensor]:
         """Bounds of z2, `[P, c2]`: the best of those by intervals, CROWN's and the certificate's.
 
         CROWN bounds only what intervals leave open, and the certificate has alphas for the rest.

@@ -17,6 +17,8 @@ from irpipe.certification.layer2_bounds import (
 )
 from irpipe.certification.margin_bounds import MarginBounds, Margins, margin_bounds, margins_of
 from irpipe.certification.patch_network import PatchNetwork
+from irpipe.certification.pool_network import is_pool
+from irpipe.certification.pool_search import certify_pool_by_bounds
 from irpipe.certification.proof_arrays import certificate, root_proof
 from irpipe.certification.recheck import certified_margins
 from irpipe.certification.relaxation import Ball, Interval, clipped_ball, layer1_interval
@@ -65,9 +67,12 @@ def certify_by_bounds(
     """Yield a certificate for each image that bounds alone certify within `eps`, else None.
 
     `images` are `[N, C, H, W]` in [0, 1], with these `labels`. This takes some hundredths of a
-    second per image. `certify_batch` certifies more images, in more time. Raises IrpipeError as
-    it does.
+    second per image, for Pool some seconds. `certify_batch` certifies more images of Small, in
+    more time. Raises IrpipeError as it does.
     """
+    if is_pool(network.backbone):
+        yield from certify_pool_by_bounds(network, images, labels, eps)
+        return
     patch_network = PatchNetwork(network, images.shape[1:])
     for first in range(0, len(images), IMAGES_AT_ONCE):
         part = slice(first, first + IMAGES_AT_ONCE)
@@ -81,8 +86,11 @@ def certify_by_bounds(
             yield proof if min(margins.values()) > MIN_MARGIN else None
 
 
-def has_proofs(network: Network, shape: Sequence[int]) -> bool:
-    """Whether proofs exist for the architecture of `network`, with images of `shape` (C, H, W)."""
+def has_fast_bounds(network: Network, shape: Sequence[int]) -> bool:
+    """Whether `network` is a Small, with images of `shape` (C, H, W).
+
+    Its bounds take less time than an attack. Those of Pool take some seconds per image.
+    """
     try:
         PatchNetwork(network, shape)
     except IrpipeError:

@@ -77,15 +77,15 @@ class StressAttacks:
         print(f"time: at most {duration(sum(known))} ({', '.join(parts)})", flush=True)
 
     def _with_proofs(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Set `skip_certified` of an attack that has it, if the network's architecture has proofs.
+        """Set `skip_certified` of an attack that has it, if the network's bounds are fast.
 
         Not with --save-images: there, another program may want an adversarial image of each.
         """
-        from irpipe.certification.root_bounds import has_proofs
+        from irpipe.certification.root_bounds import has_fast_bounds
 
         shape = self.test.images[:1].shape[1:]
         can_skip = "skip_certified" in options and not self.args.save_images
-        if can_skip and has_proofs(self.network.network, shape):
+        if can_skip and has_fast_bounds(self.network.network, shape):
             return options | {"skip_certified": True}
         return options
 

@@ -1,0 +1,75 @@
+"""What is known of an image at the end of a search."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from irpipe.certification.certificate import MIN_MARGIN, Certificate
+from irpipe.certification.recheck import certified_margins
+from irpipe.certification.status import Status
+from irpipe.networks.network import Network
+
+
+@dataclass(frozen=True)
+class ImageProof:
+    """What is known of one image at one eps.
+
+    - `margin_lower_bound`: proven lower bound of f_label - f_t within eps, over all targets t;
+    - `hardest_target`: the target of that bound; of a broken or misclassified image, its class;
+    - `seconds`: CPU time of the calling thread;
+    - `n_leaves`: leaves of all trees, without those of a single leaf for each place;
+    - `adversarial`: the misclassified image `[C, H, W]` of a broken one, else None;
+    - `certificate`: what proves `margin_lower_bound`.
+    """
+
+    status: Status
+    margin_lower_bound: float
+    hardest_target: int
+    seconds: float
+    n_leaves: int
+    adversarial: Tensor | None
+    certificate: Certificate
+
+
+def image_proof(
+    network: Network,
+    image: Tensor,
+    certificate: Certificate,
+    adversarial: Tensor | None,
+    start: float,
+    n_leaves: int = 0,
+) -> ImageProof:
+    """Return what is known of `image` `[C, H, W]`, with its `certificate` checked in float64.
+
+    `adversarial` counts only if the network itself misclassifies it. `start` is the
+    `time.thread_time` at which the search began.
+    """
+    label = certificate.label
+    margins = certified_margins(network, image, label, certificate.eps, certificate)
+    target = min(margins, key=margins.__getitem__)
+    status = Status.CERTIFIED if margins[target] > MIN_MARGIN else Status.UNDECIDED
+    lower_bound = margins[target]
+    clean_class = predicted_class(network, image)
+    # Else the margin is negative only in the rounding of the patch form.
+    is_broken = adversarial is not None and predicted_class(network, adversarial) != label
+    if clean_class != label:
+        status, target = Status.MISCLASSIFIED, clean_class
+    elif adversarial is not None and is_broken:
+        status, target = Status.BROKEN, predicted_class(network, adversarial)
+    return ImageProof(
+        status=status,
+        margin_lower_bound=lower_bound,
+        hardest_target=target,
+        seconds=time.thread_time() - start,
+        n_leaves=n_leaves,
+        adversarial=adversarial if status == Status.BROKEN else None,
+        certificate=certificate,
+    )
+
+
+def predicted_class(network: Network, image: Tensor) -> int:
+    """Return the class that the network itself predicts for `image` `[C, H, W]`."""
+    with torch.no_grad():
+        return int(network(image[None].float()).argmax())
