@@ -108,11 +108,8 @@ def _unchanged(batch: Any) -> Any:
 
 
 def _ignore_stop_signals(_: int) -> None:
-    """Leave these stops to the main process, which may still need images.
-
-    Not SIGTERM: with it, the main process ends the others.
-    """
-    for number in (signal.SIGINT, signal.SIGUSR1):
+    """Leave a stop to the main process, which may still need images; they end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
