@@ -48,6 +48,11 @@ def make_aai_result(tau: list[float], n_unchanged: list[int], n: int = 100, **at
         "prediction_unchanged": is_unchanged,
         "kendall_tau": np.where(is_unchanged, np.array(tau)[None, :, None], -1.0),
         "tau_defined": np.ones_like(is_unchanged),
+        "label": np.zeros(n, int),
+        "prediction": np.where(is_unchanged, 0, 1),
+        "correct": is_unchanged,
+        "loss": np.zeros(is_unchanged.shape),
+        "linf_distance": np.zeros(is_unchanged.shape),
     }
     known: dict[str, Any] = {
         "dataset": "mnist",
@@ -57,6 +62,8 @@ def make_aai_result(tau: list[float], n_unchanged: list[int], n: int = 100, **at
         "attack": "aai",
         "kind": "aai",
         "code_hash": "c0de",
+        "seed": 99,
+        "device": "cpu",
         "network_sha256": "feed",
         "data_sha256": "beef",
         "train_eps": 0.3,

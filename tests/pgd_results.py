@@ -26,6 +26,10 @@ def make_pgd_result(accuracy: Accuracy, eps: list[float], n: int = 200, **attrs:
     arrays = {
         "eps": np.array(eps),
         "steps": np.array(STEPS),
+        "indices": np.arange(n),
+        "label": np.zeros(n, int),
+        "prediction": np.where(correct, 0, 1),
+        "loss": np.zeros(shape),
         "correct": correct,
         "linf_distance": linf_distance,
     }
@@ -37,9 +41,11 @@ def make_pgd_result(accuracy: Accuracy, eps: list[float], n: int = 200, **attrs:
         "attack": "pgd",
         "kind": "pgd",
         "code_hash": "c0de",
+        "seed": 99,
         "network_sha256": "feed",
         "data_sha256": "beef",
         "train_eps": 0.3,
+        "device": "cpu",
         "options": {
             "step_size": 0.01,
             "step_size_factor": None,

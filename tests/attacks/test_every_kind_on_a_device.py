@@ -44,7 +44,9 @@ SHORT: dict[str, Any] = {
     "save_examples": 1,
 }
 # Proofs take seconds an image.
-SHORTER: dict[str, dict[str, Any]] = {"certify": {"images": 1, "eps": [0.05]}}
+SHORTER: dict[str, dict[str, Any]] = {
+    kind: {"images": 1, "eps": [0.05]} for kind in ("certify", "certify_maps", "certify_top_k")
+}
 # Further code paths, which depend on a number.
 PATHS: dict[str, list[dict[str, Any]]] = {
     "pgd": [{"step_size_factor": 2.5}, {"steps": [1, 3]}],

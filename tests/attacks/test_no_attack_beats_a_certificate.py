@@ -21,6 +21,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "aai": {"eps": EPS, "steps": 5},
     "autoattack": {"eps": EPS, "steps": 5, "n_queries": 30},
     "certify": {"eps": EPS, "leaves": 1},
+    "certify_maps": {"eps": [0.1], "steps": 2, "restarts": 1, "images": 2},
+    "certify_top_k": {"eps": [0.1], "steps": 2, "restarts": 1, "images": 2},
     "isa": {"eps_multipliers": [1.2, 1.6], "steps": 5, "binary_search_steps": 2},
     "margin_pgd": {"eps": EPS, "steps": [10], "restarts": 2},
     "pgd": {},  # the attack of the published tables

@@ -34,6 +34,8 @@ def result_of(name: str, method: str, accuracy: float, n_nan: int = 0, **options
         "class_names": [f"class {index}" for index in range(10)],
         "checkpoint_metadata": {"data": {"kind": "cifar10"}},
         "code_hash": "c0de",
+        "seed": 99,
+        "device": "cpu",
         "network_sha256": "feed",
         "data_sha256": "beef",
         "train_eps": 8 / 255,
@@ -47,7 +49,9 @@ def result_of(name: str, method: str, accuracy: float, n_nan: int = 0, **options
     arrays = {
         "eps": np.array([{"gabor": 400.0, "jpeg": 8.0}[kind]]),
         "steps": np.array([200]),
+        "indices": np.arange(200),
         "label": label,
+        "loss": np.zeros((200, 1, 1)),
         "correct": correct[:, None, None],
         "prediction": np.where(correct, label, 5)[:, None, None],
         "nan": is_nan[:, None, None],

@@ -219,7 +219,7 @@ def test_columns_and_dtypes() -> None:
     text = ("dataset", "model", "method", "run", "attack", "kind", "eps_norm", "measure")
     text += ("network_sha256", "data_sha256", "code_hash", "device")
     integers = {"seed": "int64", "point": "int64", "n": "int64"}
-    integers |= dict.fromkeys(("steps", "tau_n", "n_valid"), "Int64")
+    integers |= dict.fromkeys(("steps", "tau_n", "tau_undefined", "n_valid"), "Int64")
     expected = dict.fromkeys(text, "string") | integers
     assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
         name: expected.get(name, "float64") for name in frame

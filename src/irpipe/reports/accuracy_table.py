@@ -16,7 +16,9 @@ from irpipe.option_types import Count, Names
 from irpipe.published import PublishedKey, PublishedValue, published_table
 from irpipe.reports._cells import TableCell, accuracy_cell, missing_column_message, sub_table
 from irpipe.reports._render import TablePage, write
-from irpipe.results.accuracy import Accuracy, accuracy
+from irpipe.results import to_frame
+from irpipe.results.accuracy import Accuracy
+from irpipe.results.frame import accuracy_in
 from irpipe.results.labels import EPS_TOLERANCE, DatasetModel, dataset_model_label, eps_label
 from irpipe.results.result import Result
 from irpipe.results.select import select_with_proofs
@@ -87,8 +89,9 @@ def _accuracy_row(
 ) -> list[TableCell]:
     """The accuracies of one network, each with what the paper prints."""
     cells = []
+    frame = to_frame(result)
     for column in _own_columns(result, columns):
-        measured = accuracy(result, column.eps, column.steps)
+        measured = accuracy_in(frame, column.eps, column.steps)
         if measured is None:
             raise IrpipeError(f"{table}: {missing_column_message(result, column)}")
         value = published_value(published, result, column)

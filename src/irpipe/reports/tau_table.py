@@ -18,8 +18,10 @@ from irpipe.reports._cells import (
     sub_table,
 )
 from irpipe.reports._render import TablePage, write
+from irpipe.results import to_frame
+from irpipe.results.frame import rank_correlation_in
 from irpipe.results.labels import dataset_model_label
-from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL, TAU_ARRAYS, rank_correlation
+from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL, TAU_ARRAYS, RankCorrelation
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
 
@@ -60,10 +62,7 @@ def report(
         steps = options["steps"]
         attack_name = f"aai_{options['interpreter']}"
         columns = columns_by_eps(pair, group, steps, published_values, attack_name)
-        rows = [
-            [_cell(output.name, result, column, published_values) for column in columns]
-            for result in group
-        ]
+        rows = [_row(output.name, result, columns, published_values) for result in group]
         heading = f"{dataset_model_label(pair)}, {steps} steps, {options['images']} images"
         subtable, frame = sub_table(output.name, heading, columns, rows)
         subtables.append(subtable)
@@ -71,13 +70,29 @@ def report(
     return write(output, TablePage(title, subtables, LEGEND), pd.concat(frames, ignore_index=True))
 
 
+def _row(
+    table: str,
+    result: Result,
+    columns: list[Column],
+    published: dict[PublishedKey, PublishedValue],
+) -> list[TableCell]:
+    """The rank correlations of one network, each with what the paper prints."""
+    frame = to_frame(result)
+    cells = []
+    for column in columns:
+        measured = rank_correlation_in(frame, column.eps, column.steps)
+        if measured is None:
+            raise IrpipeError(f"{table}: {missing_column_message(result, column)}")
+        cells.append(_cell(result, column, measured, published_value(published, result, column)))
+    return cells
+
+
 def _cell(
-    table: str, result: Result, column: Column, published: dict[PublishedKey, PublishedValue]
+    result: Result,
+    column: Column,
+    measured: RankCorrelation,
+    reference: PublishedValue | None,
 ) -> TableCell:
-    measured = rank_correlation(result, column.eps, column.steps)
-    if measured is None:
-        raise IrpipeError(f"{table}: {missing_column_message(result, column)}")
-    reference = published_value(published, result, column)
     difference = abs(measured.value - reference.value) if reference else 0.0
     dagger = "†" if measured.n < MIN_N_FOR_INTERVAL else ""
     return TableCell(

@@ -14,7 +14,9 @@ from irpipe.option_types import Names
 from irpipe.published import PublishedValue, published_table, table5
 from irpipe.reports._cells import ROUNDING_TOLERANCE, TableCell, mark_of, sub_table
 from irpipe.reports._render import CellText, SubTable, TablePage, write
-from irpipe.results.accuracy import accuracy
+from irpipe.results import to_frame
+from irpipe.results.accuracy import Accuracy
+from irpipe.results.frame import accuracy_in
 from irpipe.results.labels import (
     EPS_TOLERANCE,
     dataset_model_label,
@@ -80,20 +82,23 @@ def _cells(table: str, result: Result) -> list[TableCell]:
         )
     steps = int(result.arrays["steps"][0])
     eps_values = result.arrays["eps"].tolist()
+    frames = to_frame(result), to_frame(score_as_released(result))
     cells = []
     for index, eps in enumerate(eps_values):
         title = attack_title(result)
         if len(eps_values) > 1:
             title += f", ε = {eps_label(eps)}"
         column = Column(title, eps, steps, table5.column(result.attrs["options"]))
-        cells.append(_cell(result, column, int(result.arrays["nan"][:, index].sum())))
+        measured, as_released = (accuracy_in(frame, eps, steps) for frame in frames)
+        assert measured and as_released  # eps and steps are the result's own
+        n_nan = int(result.arrays["nan"][:, index].sum())
+        cells.append(_cell(result, column, measured, as_released, n_nan))
     return cells
 
 
-def _cell(result: Result, column: Column, n_nan: int) -> TableCell:
-    measured = accuracy(result, column.eps, column.steps)
-    released_score = accuracy(score_as_released(result), column.eps, column.steps)
-    assert measured and released_score  # eps and steps are the result's own
+def _cell(
+    result: Result, column: Column, measured: Accuracy, released_score: Accuracy, n_nan: int
+) -> TableCell:
     published = _published_value(result, column)
     difference = abs(released_score.value - published.value) if published else 0.0
     return TableCell(

@@ -11,9 +11,9 @@ import numpy as np
 
 from irpipe.errors import IrpipeError
 from irpipe.files import files_below
-from irpipe.results.accuracy import accuracy_of, certified_at
-from irpipe.results.labels import measure_labels
-from irpipe.results.rank_correlation import rank_correlation_at
+from irpipe.results.accuracy import Accuracy, accuracy_of, certified_at
+from irpipe.results.labels import EPS_TOLERANCE, measure_labels
+from irpipe.results.rank_correlation import RankCorrelation, rank_correlation_at
 from irpipe.results.result import Result, read_result
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ NUMBER_COLUMNS = {
     "tau_all": "float64",
     "tau_all_low": "float64",
     "tau_all_high": "float64",
+    "tau_undefined": "Int64",
     "mean_normalised_discrepancy": "float64",
     "n_valid": "Int64",
 }
@@ -97,6 +98,7 @@ def to_frame(
     - mean_linf_distance: mean l-inf distance from the clean images, in [0, 1];
     - tau in [tau_low, tau_high]: mean of Kendall's tau-b over the tau_n images that count, 95%
       bootstrap interval; tau_all in [tau_all_low, tau_all_high]: over all images (C.6-2);
+      tau_undefined: images whose tau is not defined;
     - mean_normalised_discrepancy: over the n_valid images whose point counts (C.5-6);
     - network_sha256, data_sha256, code_hash: what the result comes from;
     - train_eps: l-inf bound of training, in [0, 1]; device: "cpu" or "cuda".
@@ -117,6 +119,37 @@ def to_frame(
         raise IrpipeError("to_frame: no results; expected result files (.h5) or folders with some")
     frame = pd.concat(frames, ignore_index=True)
     return frame[[*frame.columns.drop(list(ORIGIN_COLUMNS)), *ORIGIN_COLUMNS]]
+
+
+def accuracy_in(frame: "pd.DataFrame", eps: float, steps: int) -> Accuracy | None:
+    """The accuracy at one eps and step count in the frame of one result; None: it has none."""
+    row = _row(frame, eps, steps)
+    if row is None:
+        return None
+    return Accuracy(row["accuracy"], int(row["n"]), row["accuracy_low"], row["accuracy_high"])
+
+
+def rank_correlation_in(frame: "pd.DataFrame", eps: float, steps: int) -> RankCorrelation | None:
+    """Kendall's tau at one eps and step count in the frame of one result; None: it has none."""
+    row = _row(frame, eps, steps)
+    if row is None:
+        return None
+    return RankCorrelation(
+        value=row["tau"],
+        n=int(row["tau_n"]),
+        low=row["tau_low"],
+        high=row["tau_high"],
+        value_all=row["tau_all"],
+        low_all=row["tau_all_low"],
+        high_all=row["tau_all_high"],
+        n_undefined=int(row["tau_undefined"]),
+    )
+
+
+def _row(frame: "pd.DataFrame", eps: float, steps: int) -> "pd.Series[Any] | None":
+    """The row of the cell at one eps and step count; None means that there is none."""
+    is_there = ((frame["eps"] - eps).abs() <= EPS_TOLERANCE) & (frame["steps"] == steps)
+    return frame[is_there].iloc[0] if is_there.any() else None
 
 
 def _read_results(results: ResultSource | Iterable[ResultSource]) -> Iterator[Result]:
@@ -244,6 +277,7 @@ def _numbers(arrays: dict[str, np.ndarray], point: int, position: int) -> dict[s
             "tau_all": tau.value_all,
             "tau_all_low": tau.low_all,
             "tau_all_high": tau.high_all,
+            "tau_undefined": tau.n_undefined,
         }
     if "is_valid" in arrays:
         is_valid = arrays["is_valid"][:, point, position]
