@@ -231,7 +231,7 @@ def test_columns_and_dtypes() -> None:
         *("certified", "certified_low", "certified_high"),
         *("undecided", "undecided_low", "undecided_high", "mean_linf_distance"),
         *("tau", "tau_n", "tau_low", "tau_high", "tau_all", "tau_all_low", "tau_all_high"),
-        *("mean_normalised_discrepancy", "n_valid"),
+        *("tau_undefined", "mean_normalised_discrepancy", "n_valid"),
         *("network_sha256", "data_sha256", "code_hash", "train_eps", "device"),
     ]
     assert frame.iloc[0][["network_sha256", "data_sha256", "code_hash", "device"]].tolist() == [
