@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from irpipe.files import atomic_write
@@ -94,6 +94,23 @@ def _spell_out_nan(column: "pd.Series[Any]") -> "pd.Series[Any]":
         return column
     is_nan = column.map(lambda value: isinstance(value, float) and math.isnan(value)).astype(bool)
     return column.mask(is_nan, "nan")
+
+
+def html_template(folder: Path, name: str, **options: Any) -> Template:
+    """A template of a page below `folder`, with every value escaped for HTML.
+
+    `options` are further ones of Jinja's `Environment`.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        **options,
+    )
+    return environment.get_template(name)
 
 
 def render(page: TablePage, suffix: str) -> str:

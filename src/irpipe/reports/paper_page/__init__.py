@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from irpipe.config import captions
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
+from irpipe.reports._render import html_template
 from irpipe.reports.paper_page.summary import claim_lines, sentences
 from irpipe.results import to_frame
 
@@ -57,7 +57,8 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
         if frame is not None
         else []
     )
-    html = _template().render(
+    template = html_template(Path(__file__).with_name("templates"), "page.html.jinja")
+    html = template.render(
         parts={part: entries for part, entries in parts.items() if entries},
         sentences=sentences(frame) if frame is not None else [],
         claims=[
@@ -118,14 +119,3 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise IrpipeError(f"{path}: cannot be read; make it again with snakemake") from error
-
-
-def _template() -> Any:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja")

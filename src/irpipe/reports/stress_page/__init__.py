@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from irpipe.files import atomic_write
+from irpipe.reports._render import html_template
 from irpipe.reports.stress_page import tables
 from irpipe.reports.stress_page.against import (
     OtherNetwork,
@@ -108,16 +107,8 @@ def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[Paire
     if sources:
         page_tables["network"] = tables.network_table(sources[0], run.source)
         page_tables["sources"] = tables.sources_table(sources)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).with_name("templates")),
-        autoescape=True,
-        finalize=_unbroken,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return environment.get_template("report.html.jinja").render(
+    folder = Path(__file__).with_name("templates")
+    return html_template(folder, "report.html.jinja", finalize=_unbroken).render(
         run=run,
         dataset=sources[0].attrs["dataset"] if sources else "",
         verdict=make_verdict(run.name, numbers, run.attempts, _further_sentences(run, tests)),
