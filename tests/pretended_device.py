@@ -83,6 +83,15 @@ class PretendedTensor(torch.Tensor):
 class PretendedDevice(TorchDispatchMode):
     """Within this context, tensors can be made on the pretended device and moved to it."""
 
+    def __enter__(self) -> Any:
+        # Else `Module.double()` changes the dtype that a weight shows, and not `on_cpu`.
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+        super().__exit__(*error)
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
