@@ -146,7 +146,7 @@ def test_the_outcome_does_not_depend_on_the_batch(kind: ModuleType) -> None:
 def test_other_networks_are_refused_in_one_line(kind: ModuleType) -> None:
     network = random_network("pool", (1, 28, 28)).requires_grad_(False)
     batch = make_batch(network, random_images((1, 28, 28), 1), torch.zeros(1, dtype=torch.long))
-    with pytest.raises(IrpipeError, match=r"^certify: this network is not .* Small .*$"):
+    with pytest.raises(IrpipeError, match=r"^certify: .* is not Small .*; only Small .*$"):
         evaluate_attack(batch, kind, [0.1])
     broken = tiny_batch(1)
     broken.network.head[0, 0] = torch.nan

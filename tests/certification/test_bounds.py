@@ -130,5 +130,7 @@ def test_images_of_a_batch_have_the_bounds_that_they_have_alone() -> None:
 
 def test_other_architectures_are_refused_in_one_line() -> None:
     network = random_network("wresnet", (3, 32, 32))
-    with pytest.raises(IrpipeError, match=r"^certify: this network is neither Small .* Pool .*$"):
+    with pytest.raises(
+        IrpipeError, match=r"^certify: this network is not Small .*; only .* Pool .*$"
+    ):
         PatchNetwork(network, (3, 32, 32))

@@ -109,5 +109,5 @@ rule page:
         code_hash=code_hash.of_report("paper_page"),
         folder=output_dir,
     shell:
-        "irpipe page --config {params.config:q} {params.folder:q}"
+        "irpipe page --json {params.config:q} {params.folder:q}"
         " --code {params.code_hash} --output {output:q} > {log:q} 2>&1"

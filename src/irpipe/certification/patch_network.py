@@ -71,9 +71,9 @@ class PatchNetwork:
         backbone = getattr(network, "backbone", None)
         if not _is_small(backbone):
             raise IrpipeError(
-                "certify: this network is neither Small (convolution, ReLU, convolution, ReLU, "
-                "affine layers) nor Pool (convolution, max-pooling, ReLU, convolution, "
-                "max-pooling, affine layers); only these have proofs"
+                "certify: this network is not Small (convolution, ReLU, convolution, ReLU, "
+                "affine layers); only Small and, for margins, Pool (convolution, max-pooling, "
+                "ReLU, convolution, max-pooling, affine layers) have proofs"
             )
         conv1, conv2 = _convolution(backbone[0]), _convolution(backbone[2])
         self.network = network

@@ -14,8 +14,10 @@ from irpipe.errors import IrpipeError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
-    text = "the config whose tables and figures to show: a file, or its content as {...}"
-    parser.add_argument("--config", required=True, metavar="CONFIG", help=text)
+    which = parser.add_mutually_exclusive_group(required=True)
+    text = "the config whose tables and figures to show"
+    which.add_argument("--config", type=Path, metavar="FILE", help=text)
+    which.add_argument("--json", help="the same config as JSON (the workflow gives it)")
     _arguments.add_code(parser)
     text = "folder of the results"
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results"), help=text)
@@ -27,15 +29,15 @@ def run(args: argparse.Namespace) -> None:
     from irpipe.reports.paper_page import write_page
 
     _arguments.require_code(code_hash.of_report("paper_page"), args.code)
-    checked = keep_only(_read_config(args.config))
+    checked = keep_only(_read_config(args.config, args.json))
     print(write_page(checked, args.folder, args.output))
 
 
-def _read_config(argument: str) -> dict[str, Any]:
-    """The checked config in a file, or in JSON, as the workflow gives it."""
-    if not argument.startswith("{"):
-        return config.validate(read_yaml(Path(argument)), argument)
+def _read_config(path: Path | None, text: str | None) -> dict[str, Any]:
+    """The checked config in a file or, without one, in JSON."""
+    if path is not None:
+        return config.validate(read_yaml(path), str(path))
     try:
-        return config.validate(json.loads(argument))
+        return config.validate(json.loads(text or ""))
     except (ValueError, RecursionError) as error:
-        raise IrpipeError(f"--config: not JSON ({error}); give a file") from error
+        raise IrpipeError(f"--json: no JSON ({error}); give --config FILE") from error

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.two_layer import two_convolutions
@@ -63,7 +62,9 @@ class _TwoLayerAttributions(torch.autograd.Function):
         z = second.linear(y.relu()) + second.bias
         mask_y, mask_z = (y > 0).to(y), (z > 0).to(z)
         q = torch.softmax(network.logits_of(z.relu()), dim=-1)
-        error = q - F.one_hot(labels, q.shape[-1])
+        # Not by one_hot, which looks at the labels' values on a CPU.
+        is_label = labels[:, None] == torch.arange(q.shape[-1], device=labels.device)
+        error = q - is_label.to(q)
         total = _pull_back(network, error, mask_y, mask_z).mean(dim=0)
         average = first.transposed(total, images.shape[2:])
         ctx.save_for_backward(change, shares, mask_y, mask_z, q, average)
