@@ -6,6 +6,7 @@ memory. Networks and tables must have the bytes of a local run. Where no Slurm c
 the script says why and ends without an error.
 """
 
+import contextlib
 import os
 import re
 import signal
@@ -81,10 +82,12 @@ def wait_until(event: str, has_happened: Callable[[], bool], workflow: Workflow)
 
 def kill_training(job: str) -> None:
     """Send SIGKILL to the training process of a job, as the kernel does without memory."""
-    for line in output("scontrol", "listpids", job).splitlines()[1:]:
-        pid = int(line.split()[0])
-        if pid > 0 and b"irpipe\0train\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            os.kill(pid, signal.SIGKILL)
+    pids = [int(line.split()[0]) for line in output("scontrol", "listpids", job).splitlines()[1:]]
+    for pid in pids:
+        # A process may have ended since it was listed; a training has not.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if pid > 0 and b"irpipe\0train\0" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGKILL)
 
 
 def disturb(folder: Path, workflow: Workflow) -> None:
