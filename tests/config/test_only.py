@@ -66,6 +66,14 @@ def test_a_selection_of_nothing_is_one_line(only: str, message: str) -> None:
         cut(only)
 
 
+def test_a_table_goes_with_the_proofs_that_it_names() -> None:
+    """The table of `certified_200` is about Adv, Int and others, of which Normal is none."""
+    assert "certified_200" in cut("mnist/small/int")["tables"]
+    kept = cut("mnist/small/normal")
+    assert "pgd" in kept["networks"][0]["attacks"]
+    assert "certified_200" not in kept["tables"]
+
+
 def test_the_check_of_proofs_goes_with_the_proofs() -> None:
     networks = [
         {"dataset": "digits", "model": "small", "methods": ["a"], "attacks": ["pgd", "proof"]},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from irpipe import code_hash, config as configs
 from irpipe.config import captions
+from irpipe.config.kinds import attacks_of
 from irpipe.config.only import keep_only
 from irpipe.errors import IrpipeError
 from irpipe.results import data_record
@@ -197,7 +198,7 @@ def report_label(section, name):
 
 def results(section, name):
     """The results that a table or figure shows: those of its attacks, of every network."""
-    attacks = configs.attacks_of(CONFIG[section][name])
+    attacks = attacks_of(CONFIG[section][name])
     return [
         f"results/{'/'.join(run)}/{attack}.h5"
         for run in SELECTED_RUNS

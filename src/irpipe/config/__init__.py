@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from irpipe.config.kinds import (
     CROSS_CHECK,
     as_one_line_error,
+    attacks_of,
     check_model_file,
     resolve_entry,
 )
@@ -182,13 +183,6 @@ def _add_cross_check(config: dict[str, Any], location: str) -> None:
         own = [tables[CROSS_CHECK]]
     for entry in own:
         entry["attacks"] = entry["attacks"] or used
-
-
-def attacks_of(entry: dict[str, Any]) -> list[str]:
-    """The attacks whose results a checked entry of `tables` or `figures` shows."""
-    attacks = entry.get("attacks") or [entry.get("attack")]
-    attacks = [*attacks, *(entry.get("certify") or [])]
-    return [attack for attack in dict.fromkeys(attacks) if attack is not None]
 
 
 def runs(entry: dict[str, Any]) -> list[Run]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irpipe import config as configs
-from irpipe.config.kinds import kind_file
+from irpipe.config.kinds import attacks_of, kind_file
 from irpipe.outside_code import parse_file
 
 PARTS = ("The paper", "The paper's appendix", "Beyond the paper")
@@ -42,7 +42,7 @@ def caption(config: dict[str, Any], section: str, name: str) -> Caption:
     It begins with the first paragraph of the docstring of the entry's kind.
     """
     entry = config[section][name]
-    attacks = configs.attacks_of(entry)
+    attacks = attacks_of(entry)
     attacked_by = f" Attacked by: {', '.join(sorted(attacks))}." if attacks else ""
     lines = []
     for networks, runs_by_method in _networks(config, set(attacks)).items():

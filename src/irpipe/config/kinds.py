@@ -185,3 +185,10 @@ def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]
     except ValidationError as error:
         raise as_one_line_error(error, location) from error
     return {"kind": kind, **checked.model_dump(mode="json")}
+
+
+def attacks_of(entry: dict[str, Any]) -> list[str]:
+    """The attacks whose results a checked entry of `tables` or `figures` shows."""
+    attacks = entry.get("attacks") or [entry.get("attack")]
+    attacks = [*attacks, *(entry.get("certify") or [])]
+    return [attack for attack in dict.fromkeys(attacks) if attack is not None]

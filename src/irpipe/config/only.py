@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from irpipe.config.kinds import CROSS_CHECK
+from irpipe.config.kinds import CROSS_CHECK, attacks_of
 from irpipe.errors import IrpipeError, no_such
 from irpipe.outside_code import plain_name
 
@@ -40,7 +40,7 @@ def keep_only(config: dict[str, Any], location: str = "config") -> dict[str, Any
         kept[section] = {
             name: entry
             for name, entry in config[section].items()
-            if not lost.intersection(entry.get("attacks") or [entry.get("attack")])
+            if not lost.intersection(attacks_of(entry))
         }
     for name, entry in config["tables"].items():
         if entry["kind"] == CROSS_CHECK:
