@@ -98,6 +98,14 @@ def made_project(folder: Path) -> dict[str, Any]:
     )
 
 
+def test_results_of_another_config_do_not_count(tmp_path: Path) -> None:
+    config = made_project(tmp_path)
+    write_result(tmp_path / "mnist/small/adv/released/pgd.h5", pgd("adv", 10))
+    page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")
+    assert "0.79 of Int&#39;s predictions stay correct" in page
+    assert "mnist/small/adv/released/pgd" not in page
+
+
 def test_the_page_shows_tables_figures_and_sources(tmp_path: Path) -> None:
     config = made_project(tmp_path)
     page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")

@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from irpipe import config as configs
 from irpipe.config import captions
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
@@ -48,19 +49,16 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
     parts: dict[str, list[Entry]] = {part: [] for part in captions.PARTS}
     for section, name in sorted(_names(config), key=_order):
         parts[captions.part(name)].append(_entry(config, section, name, folder))
-    results = sorted(
-        path for path in folder.rglob("*.h5") if path.relative_to(folder).parts[0] != "state"
-    )
-    frame = to_frame(results) if results else None
-    sources = (
-        frame[SOURCE_COLUMNS + HASH_COLUMNS].drop_duplicates().to_dict("records")
-        if frame is not None
-        else []
-    )
+    texts: list[str] = []
+    sources: list[Any] = []
+    if results := _results(config, folder):
+        frame = to_frame(results)
+        texts = sentences(frame)
+        sources = frame[SOURCE_COLUMNS + HASH_COLUMNS].drop_duplicates().to_dict("records")
     template = html_template(Path(__file__).with_name("templates"), "page.html.jinja")
     html = template.render(
         parts={part: entries for part, entries in parts.items() if entries},
-        sentences=sentences(frame) if frame is not None else [],
+        sentences=texts,
         claims=[
             line
             for name, entry in config["tables"].items()
@@ -73,6 +71,17 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
     with atomic_write(output) as temporary:
         temporary.write_text(html, encoding="utf-8")
     return output
+
+
+def _results(config: dict[str, Any], folder: Path) -> list[Path]:
+    """The result files of the config that are there. `folder` may have those of others, too."""
+    paths = [
+        folder.joinpath(*run, f"{attack}.h5")
+        for entry in config["networks"]
+        for run in configs.runs(entry)
+        for attack in entry["attacks"]
+    ]
+    return [path for path in paths if path.is_file()]
 
 
 def _names(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
