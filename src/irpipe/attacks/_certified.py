@@ -1,7 +1,6 @@
 """Which images need no attack, because it is proven that none succeeds."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 import torch
 from torch import Tensor
@@ -9,7 +8,7 @@ from torch import Tensor
 from irpipe.attacks import AttackBatch
 from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.runtime.progress import progress
-from irpipe.runtime.threads import single_threaded_torch
+from irpipe.runtime.threads import single_threaded_on_cpu
 
 
 def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified: bool) -> Tensor:
@@ -23,11 +22,10 @@ def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified
     if not skip_certified:
         return is_certified.to(batch.labels.device)
     bounds = torch.tensor(eps, dtype=torch.float64)
-    is_on_cpu = batch.images.device.type == "cpu"
     label = f"proofs for {batch.progress_label}" if batch.progress_label else ""
     with (
         progress(label, is_certified.numel()) as advance,
-        single_threaded_torch() if is_on_cpu else nullcontext(),
+        single_threaded_on_cpu(batch.images.device),
     ):
         for i in bounds.argsort(descending=True).tolist():
             left = torch.nonzero(~is_certified[i])[:, 0]

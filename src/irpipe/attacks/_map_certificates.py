@@ -1,7 +1,6 @@
 """What the kinds that certify maps share: networks, the loop over images, and an ascent."""
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,7 @@ from irpipe.certification.map_zonotope import MapNetwork
 from irpipe.errors import IrpipeError
 from irpipe.option_types import EpsList
 from irpipe.runtime.progress import progress
-from irpipe.runtime.threads import single_threaded_torch
+from irpipe.runtime.threads import single_threaded_on_cpu
 
 LAST_STEP = 0.02  # of eps; steps fall from eps to this
 
@@ -50,11 +49,9 @@ def certify_images(
     batch. `number` is its position there.
     """
     rows = []
-    # One of torch's threads, since the layers of one image are too small for more.
-    is_on_cpu = batch.images.device.type == "cpu"
     with (
         progress(batch.progress_label, len(eps) * len(batch.images)) as advance,
-        single_threaded_torch() if is_on_cpu else nullcontext(),
+        single_threaded_on_cpu(batch.images.device),
         torch.no_grad(),
     ):
         for bound in eps:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from irpipe.certification.proof_record import ProofRecord, SavedProofs
 from irpipe.certification.status import Status
 from irpipe.option_types import Count, EpsList, Positive
 from irpipe.runtime.progress import progress
-from irpipe.runtime.threads import single_threaded_torch
+from irpipe.runtime.threads import single_threaded_on_cpu
 
 PROTOCOL: tuple[str, ...] = ()
 
@@ -49,11 +48,9 @@ def attack(
     """
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
     records: list[ProofRecord] = []
-    # One of torch's threads, since the layers of one image are too small for more.
-    is_on_cpu = batch.images.device.type == "cpu"
     with (
         progress(batch.progress_label, len(eps) * len(batch.images)) as advance,
-        single_threaded_torch() if is_on_cpu else nullcontext(),
+        single_threaded_on_cpu(batch.images.device),
     ):
         for i, bound in enumerate(eps):
             for number, record in enumerate(_records(batch, bound, leaves, seconds)):

@@ -4,7 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 
 import torch
@@ -53,6 +53,14 @@ def single_threaded_torch() -> Iterator[None]:
     finally:
         torch.set_num_threads(n_threads)
         sys.setswitchinterval(switch_interval)
+
+
+def single_threaded_on_cpu(device: torch.device) -> AbstractContextManager[None]:
+    """`single_threaded_torch` for work on layers that are too small for more threads.
+
+    On a GPU, nothing changes.
+    """
+    return single_threaded_torch() if device.type == "cpu" else nullcontext()
 
 
 @contextmanager
