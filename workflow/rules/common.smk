@@ -31,7 +31,7 @@ for argument in workflow.config_settings.config_args or ():
     if key in ("data", "released") and not isinstance(config.get(key), str | None):
         config[key] = text
 
-# Code that the config names lies beside it.
+# Code that the config names lies next to it.
 CONFIG_FILES = workflow.overwrite_configfiles or workflow.configfiles
 CODE_FOLDER = os.path.dirname(os.path.abspath(CONFIG_FILES[0])) if CONFIG_FILES else "."
 os.environ["IRPIPE_CODE"] = CODE_FOLDER
@@ -185,7 +185,7 @@ def network_code(wildcards):
 
 
 def model_code(wildcards):
-    """Hash of a model that is a file beside the config; empty for others."""
+    """Hash of a model that is a file next to the config; empty for others."""
     model = MODEL_OF[wildcards.model]
     return code_hash.code_hash(model) if is_outside(model) else ""
 

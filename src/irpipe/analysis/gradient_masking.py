@@ -1,8 +1,7 @@
 """Flags for networks that mask their gradients, and for attacks that are too weak to tell.
 
 After Athalye et al. (ICML 2018) and Carlini et al. (arXiv:1902.06705), from the results of several
-attacks on one network at the data set's eps. `analysis/roles.py`
-says which attack has which role.
+attacks on one network at the data set's eps. `analysis/roles.py` says which attack has which role.
 
 One attack beats another if it leaves fewer images correct, by more than chance (`leaves_fewer`).
 One image of 200 is never enough.

@@ -12,11 +12,6 @@ L1_SHARE = 0.01
 # Rounding an entry of an image in float32 moves it by so much at most.
 MAX_ROUNDING = 2.0**-25
 ORDERS = {"linf": torch.inf, "l2": 2, "l1": 1}
-NORM_SYMBOLS = {
-    "linf": "\N{SCRIPT SMALL L}∞",
-    "l2": "\N{SCRIPT SMALL L}2",
-    "l1": "\N{SCRIPT SMALL L}1",
-}
 
 
 def norms(change: Tensor, norm: EpsNorm) -> Tensor:

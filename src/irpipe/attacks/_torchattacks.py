@@ -16,6 +16,7 @@ TORCHATTACKS_NORMS = {"linf": "Linf", "l2": "L2"}
 
 
 def import_torchattacks() -> Any:
+    """Return torchattacks, which is an optional dependency; raise IrpipeError if it is missing."""
     try:
         import torchattacks
     except ImportError as error:

@@ -115,8 +115,9 @@ def attack(
                 if not len(left):
                     break
                 seed = seeds[i][MEMBERS.index(name)]
-                member = _seeded(batch, module, name, norm, steps, n_queries, seed)
-                member = fab if name == "fab-t" else member
+                member: Member = fab
+                if name != "fab-t":
+                    member = _seeded(batch, module, name, norm, steps, n_queries, seed)
                 attacked = member(bound, left).to(adversarial.dtype)
                 attacked = _into_ball(attacked, batch.images[left], bound, norm)
                 is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0

@@ -15,13 +15,13 @@ from irpipe.config.schema import Config
 
 # JSON schema's names of bounds. After a BeforeValidator, pydantic exports its own names.
 BOUNDS = {"gt": "exclusiveMinimum", "ge": "minimum", "le": "maximum", "lt": "exclusiveMaximum"}
-# A number may be written as a fraction, such as 8/255.
-# A file beside the config, whose options the schema cannot know.
+# A file next to the config, whose options the schema cannot know.
 OUTSIDE_ENTRY = {
     "type": "object",
     "required": ["kind"],
     "properties": {"kind": {"type": "string", "pattern": r"^\./.*\.py$"}},
 }
+# A number may be written as a fraction, such as 8/255.
 FRACTION = {"type": "string", "pattern": r"^\s*\d+\s*/\s*\d+\s*$"}
 
 

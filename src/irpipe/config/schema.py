@@ -51,7 +51,7 @@ class Networks(StrictModel):
     seeds: SeedCount | None = None
     # Method: file in the folder of released networks.
     released_files: dict[str, RelativePath] = {}
-    # Method: network that was made elsewhere, a file or FILE.py:function beside the config.
+    # Method: network that was made elsewhere, a file or FILE.py:function next to the config.
     checkpoints: dict[str, str] = {}
 
 

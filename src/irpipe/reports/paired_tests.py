@@ -76,7 +76,11 @@ def report(
     attack: str = "pgd",
     steps: Count = 200,
     # First and second method of each comparison; the paper compares these by Tables 3 and 4.
-    pairs: MethodPairs = [["int", "adv"], ["int", "ig_norm"], ["int", "int_one_class"]],  # noqa: B006
+    pairs: MethodPairs = [  # noqa: B006
+        ["int", "adv"],
+        ["int", "ig_norm"],
+        ["int", "int_one_class"],
+    ],
 ) -> list[Path]:
     """Write one table per data set and model; return the paths of its files.
 

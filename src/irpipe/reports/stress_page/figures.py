@@ -187,6 +187,7 @@ def _draw_curves(
     """
 
     def draw(panel: Axes) -> None:
+        """Draw the curves, their labels and the lines."""
         for curve in curves:
             x, value, low, high = np.array(curve.points).T
             panel.plot(
