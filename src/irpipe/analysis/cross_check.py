@@ -10,7 +10,7 @@ from irpipe.certification.certificate import EPS_MARGIN
 from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
 from irpipe.results.labels import eps_label, result_name
-from irpipe.results.result import Result
+from irpipe.results.result import Result, require_parts
 
 # What a result must have to be compared.
 ATTRS = ("dataset", "model", "method", "run", "attack", "kind", "network_sha256", "data_sha256")
@@ -75,13 +75,7 @@ def cross_check(results: Iterable[Result]) -> list[Comparison]:
 
 def _images(result: Result) -> _Images:
     arrays = result.arrays
-    missing = [f"attribute '{name}'" for name in ATTRS if name not in result.attrs]
-    missing += [f"array '{name}'" for name in ARRAYS if name not in arrays]
-    if missing:
-        raise IrpipeError(
-            f"{result.path}: not the result of an attack by this version of irpipe, "
-            f"it has no {missing[0]}; evaluate it again"
-        )
+    require_parts(result, str(result.path), ATTRS, ARRAYS)
     certified_eps = np.full(len(arrays["indices"]), -1.0)
     if result.attrs["kind"] == "certify":
         is_certified = (arrays["status"] == Status.CERTIFIED).any(axis=2)

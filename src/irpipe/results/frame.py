@@ -14,7 +14,7 @@ from irpipe.files import files_below
 from irpipe.results.accuracy import Accuracy, accuracy_of, certified_at
 from irpipe.results.labels import EPS_TOLERANCE, measure_labels
 from irpipe.results.rank_correlation import RankCorrelation, rank_correlation_at
-from irpipe.results.result import Result, read_result
+from irpipe.results.result import Result, read_result, require_parts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,13 +184,7 @@ def _result_files(path: Path) -> list[Path]:
 
 def _checked(result: Result, name: str) -> Result:
     """The result, if it has what every result of an attack has; else raise IrpipeError."""
-    missing = [f"attribute '{key}'" for key in (*ATTRS, "options") if key not in result.attrs]
-    missing += [f"array '{key}'" for key in ARRAYS if key not in result.arrays]
-    if missing:
-        raise IrpipeError(
-            f"{name}: not the result of an attack by this version of irpipe, "
-            f"it has no {missing[0]}; evaluate it again"
-        )
+    require_parts(result, name, (*ATTRS, "options"), ARRAYS)
     return result
 
 

@@ -7,6 +7,7 @@ crash the library.
 import hashlib
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,17 @@ class Result:
     arrays: dict[str, np.ndarray]
     sha256: str = ""
     path: Path | None = None
+
+
+def require_parts(result: Result, name: str, attrs: Iterable[str], arrays: Iterable[str]) -> None:
+    """Raise IrpipeError, which names `name`, if an attack's result lacks an attribute or array."""
+    missing = [f"attribute '{key}'" for key in attrs if key not in result.attrs]
+    missing += [f"array '{key}'" for key in arrays if key not in result.arrays]
+    if missing:
+        raise IrpipeError(
+            f"{name}: not the result of an attack by this version of irpipe, "
+            f"it has no {missing[0]}; evaluate it again"
+        )
 
 
 def write_result(path: Path, result: Result) -> None:

@@ -7,14 +7,13 @@ from typing import NamedTuple
 import numpy as np
 
 from irpipe.analysis.paired import ALPHA, Difference, difference
+from irpipe.analysis.roles import at_most_steps
 from irpipe.reports.stress_page.numbers import (
     StressNumbers,
     accuracy_at,
     correct_at,
     is_bounded,
-    most_steps,
 )
-from irpipe.results.accuracy import is_correct
 from irpipe.results.labels import eps_norm
 from irpipe.results.result import Result
 from irpipe.statistics import holm
@@ -55,7 +54,9 @@ def paired_tests(numbers: StressNumbers, others: Sequence[OtherNetwork]) -> list
             )
             rows.append((other.name, ALL_ATTACKS, difference(first, second)))
         for pair in pairs:
-            first, second = (_correct_at_the_end(result, numbers.eps) for result in pair)
+            first, second = (
+                at_most_steps(result, "correct", numbers.eps).astype(bool) for result in pair
+            )
             attack = str(pair[0].attrs["attack"])
             rows.append((other.name, attack, difference(first, second)))
     p_holm = holm([gap.p for *_, gap in rows])
@@ -94,10 +95,3 @@ def _pairs(numbers: StressNumbers, other: OtherNetwork) -> list[tuple[Result, Re
         ):
             pairs.append((result, second))
     return pairs
-
-
-def _correct_at_the_end(result: Result, eps: float) -> np.ndarray:
-    """Whether each image is correct at an eps after the most steps, bool `[N]`."""
-    correct = is_correct(result, eps, most_steps(result))
-    assert correct is not None  # `_pairs` has looked
-    return correct

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from irpipe.analysis.gradient_masking import FLAG_NAMES, MaskingFlag, masking_flags
+from irpipe.analysis.roles import most_steps
 from irpipe.errors import IrpipeError
 from irpipe.results.accuracy import Accuracy, accuracy, accuracy_of
 from irpipe.results.labels import EPS_TOLERANCE, bound_label, eps_norm
@@ -103,11 +104,6 @@ def has_train_eps(result: Result) -> bool:
         return False
     eps = result.arrays.get("eps", np.empty(0))
     return bool((np.abs(eps - result.attrs["train_eps"]) <= EPS_TOLERANCE).any())
-
-
-def most_steps(result: Result) -> int:
-    """The largest step count of a result."""
-    return int(result.arrays["steps"].max())
 
 
 def accuracy_at(result: Result, eps: float) -> Accuracy | None:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
+from irpipe.option_types import AutoAttackMember
 from irpipe.reports.stress_page.against import PairedTest
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
@@ -11,7 +12,7 @@ from irpipe.results.labels import eps_label
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
-STANDARD_AUTOATTACK = ["apgd-ce", "apgd-t", "fab-t", "square"]
+STANDARD_AUTOATTACK = list(get_args(AutoAttackMember))
 
 
 def summary_json(

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from irpipe.analysis.roles import most_steps
 from irpipe.published import INTERPRETERS
 from irpipe.reports.stress_page.against import PairedTest
 from irpipe.reports.stress_page.numbers import (
@@ -11,7 +12,6 @@ from irpipe.reports.stress_page.numbers import (
     accuracies,
     accuracy_at,
     is_bounded,
-    most_steps,
     tau_at,
 )
 from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for
