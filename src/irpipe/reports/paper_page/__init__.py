@@ -85,17 +85,16 @@ def _results(config: dict[str, Any], folder: Path) -> list[Path]:
 
 
 def _names(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    """Section and name of all tables and figures."""
+    """Section and name of all figures and tables, in the config's order."""
     return ((section, name) for section in ("figures", "tables") for name in config[section])
 
 
-def _order(entry: tuple[str, str]) -> tuple[int, str, str]:
-    """Sort key: the paper's order, then the name; a figure comes before its table."""
+def _order(entry: tuple[str, str]) -> int:
+    """Sort key: the paper's order. What the paper does not have follows, as the config has it."""
     section, name = entry
     number, *_ = name.split("_")
     label = f"{section.removesuffix('s')} {number}"
-    position = PAPER_ORDER.index(label) if label in PAPER_ORDER else len(PAPER_ORDER)
-    return position, name, section
+    return PAPER_ORDER.index(label) if label in PAPER_ORDER else len(PAPER_ORDER)
 
 
 def _entry(config: dict[str, Any], section: str, name: str, folder: Path) -> Entry:
