@@ -118,6 +118,12 @@ def test_weights_outside_their_limits_are_refused() -> None:
         margins(dataclasses.replace(proof, mu1=np.full_like(proof.mu1, np.inf)))
 
 
+def test_bounds_that_overflow_prove_nothing() -> None:
+    proof = certificate()
+    forged = dataclasses.replace(proof, mu2=np.full(proof.mu2.shape, 1e308))
+    assert set(margins(forged).values()) == {-np.inf}
+
+
 def test_a_certificate_of_another_eps_or_architecture_is_refused() -> None:
     with pytest.raises(IrpipeError, match=r"is for eps 0.02, which is less than 0.04"):
         margins(certificate(), 0.04)

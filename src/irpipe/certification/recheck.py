@@ -44,16 +44,22 @@ def certified_margins(
     if targets != others:
         raise IrpipeError(f"certificate: proves targets {targets}; expected {others}")
     if isinstance(certificate, PoolCertificate):
-        return pool_margins(network, image, certificate)
+        margins = pool_margins(network, image, certificate)
+    else:
+        margins = _small_margins(network, image, certificate)
+    # Numbers that are not finite prove nothing. min() of these margins must not pass over them.
+    return {
+        target: margin if math.isfinite(margin) else -math.inf for target, margin in margins.items()
+    }
+
+
+def _small_margins(network: Network, image: Tensor, certificate: Certificate) -> dict[int, float]:
     n_layers = len(list(network.backbone.children()))
     if not isinstance(certificate, SmallCertificate) or n_layers != 4:
         raise IrpipeError("certificate: is for the architecture Small; the network is another")
     checker = _Checker(network, image, certificate)
-    margins = {int(proof.target): checker.margin(label, proof) for proof in certificate.proofs}
-    # Multipliers that are not finite prove nothing. min() of these margins must not pass over them.
-    return {
-        target: margin if math.isfinite(margin) else -math.inf for target, margin in margins.items()
-    }
+    label = certificate.label
+    return {int(proof.target): checker.margin(label, proof) for proof in certificate.proofs}
 
 
 def _relu_bounds(
