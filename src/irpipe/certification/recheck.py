@@ -18,7 +18,7 @@ from irpipe.certification.certificate import (
     TargetProof,
 )
 from irpipe.certification.cover import covers
-from irpipe.certification.recheck_pool import pool_margins
+from irpipe.certification.recheck_pool import bias_of, convolution_at, pool_margins
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
 
@@ -82,17 +82,17 @@ class _Checker:
 
     def __init__(self, network: Network, image: Tensor, certificate: SmallCertificate) -> None:
         self.network = copy.deepcopy(network).to("cpu", torch.float64).requires_grad_(False)
-        self.conv1 = _convolution(self.network, 0)
-        self.conv2 = _convolution(self.network, 2)
+        self.conv1 = convolution_at(self.network, 0)
+        self.conv2 = convolution_at(self.network, 2)
         self.weight2 = self.conv2.weight.flatten(1)
-        self.bias1 = _bias(self.conv1)
+        self.bias1 = bias_of(self.conv1)
         # A patch of layer 1 is z1 = composed' x + patch_bias1, x being the patch of the image.
         units = torch.eye(self.weight2.shape[1]).to(self.weight2)
         units = units.view(-1, len(self.bias1), *self.conv2.kernel_size)
         spread = F.conv_transpose2d(units, self.conv1.weight, stride=self.conv1.stride)
         self.composed = spread.flatten(1)
         self.patch_bias1 = self.bias1.repeat_interleave(math.prod(self.conv2.kernel_size))
-        self.bias2 = _bias(self.conv2)
+        self.bias2 = bias_of(self.conv2)
         clean = image.to(self.weight2)[None]
         radius = certificate.eps + EPS_MARGIN
         lowest = (clean - radius).clamp(min=0)
@@ -257,16 +257,6 @@ def _receptive_field(conv1: nn.Conv2d, conv2: nn.Conv2d) -> dict[str, Any]:
         "padding": int(conv1.padding[0]) + stride * int(conv2.padding[0]),
         "stride": stride * conv2.stride[0],
     }
-
-
-def _convolution(network: Network, index: int) -> nn.Conv2d:
-    layer = network.backbone.get_submodule(str(index))
-    assert isinstance(layer, nn.Conv2d)
-    return layer
-
-
-def _bias(layer: nn.Conv2d) -> Tensor:
-    return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
 
 
 def _check_limits(proof: TargetProof, n_places: int) -> None:

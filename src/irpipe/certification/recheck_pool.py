@@ -43,7 +43,7 @@ class _Checker:
 
     def __init__(self, network: Network, image: Tensor, certificate: PoolCertificate) -> None:
         self.network = copy.deepcopy(network).to("cpu", torch.float64).requires_grad_(False)
-        self.conv1, self.conv2 = (_convolution(self.network, index) for index in (0, 3))
+        self.conv1, self.conv2 = (convolution_at(self.network, index) for index in (0, 3))
         clean = image.to("cpu", torch.float64)[None]
         radius = certificate.eps + EPS_MARGIN
         lowest, highest = (clean - radius).clamp(min=0), (clean + radius).clamp(max=1)
@@ -70,7 +70,7 @@ class _Checker:
             m = weight[label] - weight[target]
             positive, negative = m.clamp(min=0), m.clamp(max=0)
             rows = positive[..., None] * lambda2 + negative[..., None] * self.mu2
-            constant = (negative * self.offset2).sum() + m.sum(dim=(1, 2)) @ _bias(self.conv2)
+            constant = (negative * self.offset2).sum() + m.sum(dim=(1, 2)) @ bias_of(self.conv2)
             constant = constant + head_bias[label] - head_bias[target]
             bounds.append(self._lowest(rows, lambda1) + constant)
         return torch.stack(bounds)
@@ -86,7 +86,7 @@ class _Checker:
         return (
             (pixels * self.center).sum()
             - (pixels.abs() * self.radius).sum()
-            + below.sum(dim=(1, 2, 3)) @ _bias(self.conv1)
+            + below.sum(dim=(1, 2, 3)) @ bias_of(self.conv1)
             + (negative * self.offset1).sum()
         )
 
@@ -108,7 +108,7 @@ class _Checker:
             F.unfold(tensor, **patches)[0].t() for tensor in (self.center, self.radius)
         )
         line = torch.einsum("chwi,ciq->chwq", self.mu1, functions).flatten(1, 2)
-        bias = _bias(self.conv1)[:, None]
+        bias = bias_of(self.conv1)[:, None]
         offset = _highest(-line, center, radius)
         for function in functions.unbind(dim=1):
             above = _highest(function[:, None] - line, center, radius) + bias
@@ -120,7 +120,7 @@ class _Checker:
         lambda1 = self._of_layer1(levels)
         functions = _neighbour_functions(self.conv1)
         slopes = [torch.einsum("chwi,ciq->chwq", w, functions) for w in (lambda1, self.mu1)]
-        bias = _bias(self.conv1)[:, None, None]
+        bias = bias_of(self.conv1)[:, None, None]
         offsets = [(lambda1.sum(dim=-1) * bias)[..., None], self.offset1[..., None]]
         (below, above), (below_offset, above_offset) = (
             [self._windows(lines) for lines in pair] for pair in (slopes, offsets)
@@ -219,13 +219,15 @@ def _finite(values: np.ndarray) -> np.ndarray:
     return values
 
 
-def _convolution(network: Network, index: int) -> nn.Conv2d:
+def convolution_at(network: Network, index: int) -> nn.Conv2d:
+    """Return a convolution of the backbone, by its position."""
     layer = network.backbone.get_submodule(str(index))
     assert isinstance(layer, nn.Conv2d)
     return layer
 
 
-def _bias(layer: nn.Conv2d) -> Tensor:
+def bias_of(layer: nn.Conv2d) -> Tensor:
+    """Return a layer's bias; zeros if it has none."""
     return layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
 
 
