@@ -69,7 +69,7 @@ class PatchNetwork:
 
     def __init__(self, network: Network, shape: Sequence[int]) -> None:
         backbone = getattr(network, "backbone", None)
-        if not _is_small(backbone):
+        if not is_small(backbone):
             raise IrpipeError(
                 "certify: this network is not Small (convolution, ReLU, convolution, ReLU, "
                 "affine layers); only Small and, for margins, Pool (convolution, max-pooling, "
@@ -156,7 +156,7 @@ class PatchNetwork:
         return hidden2.flatten(1) @ self.head.flatten(1).t() + self.head_bias
 
 
-def _is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
+def is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
     """Whether a backbone is convolution, ReLU, convolution, ReLU, with square patches."""
     if not isinstance(backbone, nn.Sequential) or len(backbone) != 4:
         return False

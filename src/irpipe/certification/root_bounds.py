@@ -1,11 +1,11 @@
 """Bounds of a batch of images before any split, the cheap ones first."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from irpipe.certification.certificate import EPS_MARGIN, MIN_MARGIN, Certificate, TargetProof
 from irpipe.certification.counterexample import descend
@@ -16,7 +16,7 @@ from irpipe.certification.layer2_bounds import (
     optimised_interval,
 )
 from irpipe.certification.margin_bounds import MarginBounds, Margins, margin_bounds, margins_of
-from irpipe.certification.patch_network import PatchNetwork
+from irpipe.certification.patch_network import PatchNetwork, is_small
 from irpipe.certification.pool_network import is_pool
 from irpipe.certification.pool_search import certify_pool_by_bounds
 from irpipe.certification.proof_arrays import certificate, root_proof
@@ -86,16 +86,12 @@ def certify_by_bounds(
             yield proof if min(margins.values()) > MIN_MARGIN else None
 
 
-def has_fast_bounds(network: Network, shape: Sequence[int]) -> bool:
-    """Whether `network` is a Small, with images of `shape` (C, H, W).
+def has_fast_bounds(network: nn.Module) -> bool:
+    """Whether `network` is a Small: its bounds take less time than an attack.
 
-    Its bounds take less time than an attack. Those of Pool take some seconds per image.
+    Those of Pool take some seconds per image.
     """
-    try:
-        PatchNetwork(network, shape)
-    except IrpipeError:
-        return False
-    return True
+    return is_small(getattr(network, "backbone", None))
 
 
 def root_bounds(network: PatchNetwork, images: Tensor, labels: Tensor, eps: float) -> RootBounds:
