@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from irpipe.errors import IrpipeError
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
+from irpipe.networks.two_layer import is_two_layer
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,9 @@ class PatchNetwork:
 
 def is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
     """Whether a backbone is convolution, ReLU, convolution, ReLU, with square patches."""
-    if not isinstance(backbone, nn.Sequential) or len(backbone) != 4:
+    if not isinstance(backbone, nn.Sequential) or not is_two_layer(backbone, nn.ReLU):
         return False
-    has_relus = isinstance(backbone[1], nn.ReLU) and isinstance(backbone[3], nn.ReLU)
-    return has_relus and is_plain(backbone[0]) and is_plain(backbone[2])
+    return is_plain(backbone[0]) and is_plain(backbone[2])
 
 
 def is_plain(layer: nn.Module) -> bool:
