@@ -52,12 +52,12 @@ def image_proof(
     status = Status.CERTIFIED if margins[target] > MIN_MARGIN else Status.UNDECIDED
     lower_bound = margins[target]
     clean_class = predicted_class(network, image)
-    # Else the margin is negative only in the rounding of the patch form.
-    is_broken = adversarial is not None and predicted_class(network, adversarial) != label
+    # The margin may be negative only in the rounding of the patch form.
+    broken_class = label if adversarial is None else predicted_class(network, adversarial)
     if clean_class != label:
         status, target = Status.MISCLASSIFIED, clean_class
-    elif adversarial is not None and is_broken:
-        status, target = Status.BROKEN, predicted_class(network, adversarial)
+    elif broken_class != label:
+        status, target = Status.BROKEN, broken_class
     return ImageProof(
         status=status,
         margin_lower_bound=lower_bound,
