@@ -50,12 +50,16 @@ class MapInterpreter:
         self, folded: FoldedNetwork, images: Tensor, classes: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Logits `[M, C]` and maps `[M, K, ...]`, from one forward pass where that is possible."""
-        if (self.kind, self.variant) != ("cam", "released"):
+        if self.kind not in ("cam", "gradcampp", "repr") or self.variant != "released":
             return folded(images), self.maps(folded, images, classes)
+        hidden = folded.backbone(images)
+        if self.kind == "repr":
+            return folded.logits_of(hidden), folded.network.features_of(hidden)
+        all_maps = folded.maps_of(hidden, positive_head=self.kind == "gradcampp")
+        maps = torch.take_along_dim(all_maps, classes[:, :, None, None], dim=1)
         # A logit is the mean of its class's CAM without the factor 1/u (C.3 T1).
-        all_maps = folded.maps(images)
-        logits = all_maps.mean(dim=(2, 3))
-        return logits, torch.take_along_dim(all_maps, classes[:, :, None, None], dim=1)
+        logits = all_maps.mean(dim=(2, 3)) if self.kind == "cam" else folded.logits_of(hidden)
+        return logits, maps
 
     def discrepancy(
         self, maps: Tensor, clean_maps: Tensor, norm: str, squared_l2: bool = True

@@ -39,15 +39,15 @@ class FoldedNetwork:
         # One row per class, so that one backward pass gives the gradients of all logits.
         zeros = hidden.new_zeros(len(network.head), *hidden.shape[1:], requires_grad=True)
         with torch.enable_grad():
-            logits = self._maps_of(zeros).mean(dim=(2, 3))
+            logits = self.maps_of(zeros).mean(dim=(2, 3))
             (gradient,) = torch.autograd.grad(logits.diagonal().sum(), zeros)
         self.hidden_shape = hidden.shape[1:]
         self.is_channels_last = hidden.is_contiguous(memory_format=torch.channels_last)
         self.matrix = self._flatten(gradient)
         self.bias = logits[0].detach()
 
-    def _maps_of(self, hidden: Tensor, positive_head: bool = False) -> Tensor:
-        """Return the class activation maps for the backbone's output `hidden`."""
+    def maps_of(self, hidden: Tensor, positive_head: bool = False) -> Tensor:
+        """Return the maps `[N, classes, h, w]` for the backbone's output `hidden`."""
         weight, bias, padding = self.map_convolutions[positive_head]
         return F.conv2d(hidden, weight, bias, padding=padding)
 
@@ -76,7 +76,7 @@ class FoldedNetwork:
 
     def maps(self, images: Tensor, positive_head: bool = False) -> Tensor:
         """Return the class activation maps `[N, classes, h, w]`, as `Network.maps`."""
-        return self._maps_of(self.backbone(images), positive_head)
+        return self.maps_of(self.backbone(images), positive_head)
 
     @cached_property
     def with_softplus(self) -> "FoldedNetwork":

@@ -36,7 +36,10 @@ class Network(nn.Module):
 
         C.1, C.5 I11: the paper's networks have no ReLU after these, so they can be negative.
         """
-        hidden: Tensor = self.backbone(images)
+        return self.features_of(self.backbone(images))
+
+    def features_of(self, hidden: Tensor) -> Tensor:
+        """Return the feature maps for the backbone's output `hidden`."""
         return hidden if self.last_conv is None else self.last_conv(hidden)
 
     def map_convolution(self, positive_head: bool = False) -> tuple[Tensor, Tensor | None, int]:
