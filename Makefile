@@ -40,7 +40,7 @@ test-slurm: .venv/ready
 
 benchmarks: .venv/ready
 	$(PIP) '.[benchmarks]'
-	python -m benchmarks $(OPTIONS)
+	PYTHONPATH=tests python -m benchmarks $(OPTIONS)
 
 coverage: .venv/ready
 	OMP_NUM_THREADS=1 pytest $(PARALLEL) --cov=irpipe --cov-report=term-missing:skip-covered \

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+import step_costs
 import torch
 
 from benchmarks import certified, kendall, maps, peak, pgd, scaling, training, unforeseen
@@ -84,6 +85,8 @@ def page(setup: Setup) -> list[str]:
         for row in peak.peak_shares(setup)
     ]
     lines += section("Share of the machine's peak", peak.__doc__, [*PEAK_HEAD, *rows])
+    title = "Operations of a training step on a GPU"
+    lines += section(title, step_costs.__doc__, list(step_costs.table()))
     lines += section("Scaling", scaling.__doc__, ["![](figures/scaling.png)"])
     return lines
 

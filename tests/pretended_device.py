@@ -1,8 +1,9 @@
 """An accelerator for machines without one: its tensors say `pretended:0` and compute on the CPU.
 
 It refuses what CUDA refuses: operands on two devices and, while a graph is captured, whatever
-makes the host wait for a value. `counts` has how often each operation ran, how often the host
-read a value, and how often data moved between the devices.
+makes the host wait for a value. `counts` has how often each operation was launched, how often the
+host read a value, and how often data moved to the device. Views launch nothing, and the operations
+of a graph count when it is captured, in `captured`, and not when it is replayed.
 """
 
 from collections import Counter
@@ -39,10 +40,15 @@ HOST_READS = {
     aten.unique_dim.default,
 }
 HOST_READ = "host reads"
-COPY = "copies between devices"
+COPY = "copies to the device"
+
+# Besides the operations that torch itself knows as views.
+VIEWS = {aten._unsafe_view.default}
 
 counts: Counter[str] = Counter()
+captured: Counter[str] = Counter()
 _is_capturing = False
+_is_replaying = False
 
 
 class PretendedTensor(torch.Tensor):
@@ -105,26 +111,33 @@ def capture(
 ) -> tuple[Callable[[], None], list[Tensor]]:
     """Do what `cuda_graph.capture` does, and refuse what CUDA refuses during a capture."""
     before = [tensor.cpu() for tensor in inputs]
-    with _capturing():
-        outputs = [output.clone() for output in function(*inputs)]
+    with _set("_is_capturing"):
+        outputs = function(*inputs)
+    outputs = [output.clone() for output in outputs]
     # A replay starts from the same inputs.
     assert all(torch.equal(a, b.cpu()) for a, b in zip(before, inputs, strict=True))
 
     def replay() -> None:
-        for output, value in zip(outputs, function(*inputs), strict=True):
-            output.copy_(value)
+        with _set("_is_replaying"):
+            for output, value in zip(outputs, function(*inputs), strict=True):
+                output.copy_(value)
 
     return replay, outputs
 
 
 @contextmanager
-def _capturing() -> Iterator[None]:
-    global _is_capturing  # noqa: PLW0603
-    _is_capturing = True
+def _set(flag: str) -> Iterator[None]:
+    """Set a flag of this module within the context."""
+    globals()[flag] = True
     try:
         yield
     finally:
-        _is_capturing = False
+        globals()[flag] = False
+
+
+def _count(operation: Any) -> None:
+    if not (_is_replaying or operation.is_view or operation in VIEWS):
+        (captured if _is_capturing else counts)[str(operation)] += 1
 
 
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -138,7 +151,7 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     device = kwargs.get("device")
     if not pretended and not _is_pretended(device):
         return operation(*args, **kwargs)
-    counts[str(operation)] += 1
+    _count(operation)
     _refuse_mixed_devices(operation, args, tensors)
     if operation in HOST_READS or (operation in INDEXING and _has_mask(args[1])):
         _wait(HOST_READ, operation)
@@ -169,9 +182,9 @@ def _to_copy(source: Tensor, kwargs: dict[str, Any]) -> Tensor:
     was_there = isinstance(source, PretendedTensor)
     is_there = was_there if device is None else _is_pretended(device)
     if was_there != is_there:
-        _wait(COPY, "a copy between devices")
+        _wait(COPY if is_there else HOST_READ, "a copy between devices")
     elif was_there:
-        counts["aten._to_copy.default"] += 1
+        _count(aten._to_copy.default)
     numbers = source.on_cpu if isinstance(source, PretendedTensor) else source
     copy = aten._to_copy.default(numbers, **options)
     return PretendedTensor(copy) if is_there else copy
@@ -181,9 +194,9 @@ def _copy_into(target: Tensor, source: Tensor, non_blocking: bool = False) -> Te
     """`aten.copy_`. CUDA takes numbers from the host without waiting."""
     is_there, was_there = (isinstance(tensor, PretendedTensor) for tensor in (target, source))
     if is_there != was_there and source.dim():
-        _wait(COPY, "a copy between devices")
+        _wait(COPY if is_there else HOST_READ, "a copy between devices")
     elif is_there:
-        counts["aten.copy_.default"] += 1
+        _count(aten.copy_.default)
     numbers = [t.on_cpu if isinstance(t, PretendedTensor) else t for t in (target, source)]
     numbers[0].copy_(numbers[1])
     return target

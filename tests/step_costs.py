@@ -1,0 +1,74 @@
+"""Operations that a GPU runs for a training step, counted on a device that is pretended.
+
+A graph records the operations of the inner maximisation, so that no step waits for the CPU to
+launch them one by one. Operations outside it are launched each. Views are no operations. A host
+read makes the CPU wait for the device, and a copy takes data there.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import pretended_device
+from pretended_device import COPY, DEVICE, HOST_READ, PretendedDevice, captured, counts
+
+from irpipe import config
+from irpipe.published import METHODS
+from irpipe.runtime import cuda_graph
+from irpipe.training.plan import TrainingPlan
+from irpipe.training.trainer import Trainer
+
+HEAD = (
+    "| network | an inner step | rest of the graph | outside the graph | host reads | copies |",
+    "| :--- | ---: | ---: | ---: | ---: | ---: |",
+)
+NETWORKS = (*(("small", method) for method in METHODS), ("wresnet", "int"))
+
+
+@dataclass(frozen=True)
+class StepCosts:
+    """Operations recorded for one inner step and for the rest; per step: all else."""
+
+    inner_step: int
+    rest_of_graph: int
+    outside: int
+    host_reads: int
+    copies: int
+
+
+def step_costs(model: str, method: str) -> StepCosts:
+    """Count the operations of one step of `method`, which the config `paper` names."""
+    (short, _), (long, outside) = (_count(model, method, inner_steps) for inner_steps in (1, 2))
+    inner_step = long - short
+    reads, copies = outside[HOST_READ], outside[COPY]
+    launched = outside.total() - reads - copies
+    return StepCosts(inner_step, short - inner_step, launched, reads, copies)
+
+
+def _count(model: str, method: str, inner_steps: int) -> tuple[int, Counter[str]]:
+    """Operations in the graph, and those of the second step outside it."""
+    recipe = config.lookup("recipes", "timing", None)
+    recipe |= {"batch_size": 2, "inner_steps": inner_steps}
+    options = config.lookup("methods", method, None)
+    plan = TrainingPlan("digits", {"kind": "digits"}, model, method, options, recipe, 0, "none")
+    captured.clear()
+    with PretendedDevice():
+        trainer = Trainer(plan, Path(), DEVICE)
+        trainer.step()
+        trainer.progress.step += 1
+        counts.clear()
+        trainer.step()
+    return captured.total(), counts.copy()
+
+
+def table() -> Iterator[str]:
+    """Yield the lines of the table."""
+    capture, cuda_graph.capture = cuda_graph.capture, pretended_device.capture
+    try:
+        yield from HEAD
+        for model, method in NETWORKS:
+            cells = [f"{model} {method}", *map(str, astuple(step_costs(model, method)))]
+            yield f"| {' | '.join(cells)} |"
+    finally:
+        cuda_graph.capture = capture
