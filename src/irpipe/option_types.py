@@ -114,7 +114,6 @@ AttackVariant = Literal["released", "fixed"]
 StepRule = Literal["released", "advex_uar"]
 # The norm in which eps bounds an attack's change of the image.
 EpsNorm = Literal["linf", "l2", "l1"]
-AutoAttackNorm = Literal["linf", "l2"]
 # The dtype in which an attack's gradients are computed.
 GradDtype = Literal["float32", "bfloat16"]
 # Which iterate an attack returns.

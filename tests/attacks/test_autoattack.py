@@ -101,11 +101,11 @@ def test_autoattack_is_no_weaker_than_margin_pgd(batch: AttackBatch) -> None:
     assert n_correct[1] < 11
 
 
-def test_without_torchattacks_the_extra_is_named(
+def test_without_pyautoattack_the_extra_is_named(
     batch: AttackBatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchattacks", None)
-    message = r"torchattacks is missing; pip install 'irpipe\[stress\]'"
+    monkeypatch.setitem(sys.modules, "pyautoattack.autopgd_base", None)
+    message = r"pyautoattack is missing; pip install 'irpipe\[stress\]'"
     with pytest.raises(IrpipeError, match=message):
         list(autoattack.attack(batch, eps=[0.1]))
 

@@ -1,67 +1,56 @@
-"""AutoAttack's members have the settings of the authors' standard version, and search only once.
-
-The settings are those of `set_version("standard")` in github.com/fra31/auto-attack.
-"""
+"""AutoAttack's members have the settings of the authors' standard version, and search only once."""
 
 from typing import Any
 
 import pytest
 import torch
 from made_batches import make_digit_batch
+from pyautoattack import AutoAttack
+from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+from pyautoattack.fab_pt import FABAttack_PT
+from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, autoattack
-from irpipe.attacks._torchattacks import TorchModule
+from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
+from irpipe.option_types import EpsNorm
 
-# For 10 classes, under torchattacks' names of the attributes.
-REFERENCE: dict[str, dict[str, Any]] = {
-    "apgd-ce": {"steps": 100, "n_restarts": 1, "eot_iter": 1, "thr_decr": 0.75, "loss": "ce"},
-    "apgd-t": {
-        "steps": 100,
-        "n_restarts": 1,
-        "eot_iter": 1,
-        "thr_decr": 0.75,
-        "n_target_classes": 9,
-    },
-    "fab-t": {
-        "steps": 100,
-        "n_restarts": 1,
-        "alpha_max": 0.1,
-        "eta": 1.05,
-        "beta": 0.9,
-        "n_target_classes": 9,
-    },
-    "square": {
-        "n_queries": 5000,
-        "n_restarts": 1,
-        "p_init": 0.8,
-        "rescale_schedule": False,
-        "loss": "margin",
-    },
+# Of each member: its class, its name in the authors' ensemble, and the settings that decide it.
+APGD_SETTINGS = "n_iter_orig n_iter_2 n_iter_min size_decr n_restarts eps norm eot_iter thr_decr"
+APGD_SETTINGS += " loss use_largereps"
+MEMBERS: dict[str, tuple[type, str, str]] = {
+    "apgd-ce": (APGDAttack, "apgd", APGD_SETTINGS),
+    "apgd-t": (APGDAttack_targeted, "apgd_targeted", f"{APGD_SETTINGS} n_target_classes"),
+    "fab-t": (FABAttack_PT, "fab", "n_iter norm alpha_max eta beta"),
+    "square": (
+        SquareAttack,
+        "square",
+        "n_queries n_restarts p_init rescale_schedule loss norm eps",
+    ),
 }
-CLASS_NAMES = {"apgd-ce": "APGD", "apgd-t": "APGDT", "fab-t": "FAB", "square": "Square"}
 
 
-@pytest.mark.parametrize("name", list(REFERENCE))
-def test_settings_are_those_of_the_authors(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchattacks
-
+@pytest.mark.parametrize("norm", list(PYAUTOATTACK_NORMS))
+@pytest.mark.parametrize("name", list(MEMBERS))
+def test_settings_are_those_of_the_authors(
+    name: str, norm: EpsNorm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member, authors_name, settings = MEMBERS[name]
     attributes: dict[str, Any] = {}
 
-    class Spy(getattr(torchattacks, CLASS_NAMES[name])):  # type: ignore[misc]
-        def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-            attributes.update(vars(self))
-            return images
+    def spy(self: Any, images: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        attributes.update(vars(self))
+        return images
 
-        # The member fab-t calls this instead of forward.
-        attack_single_run_targeted = forward
-
-    monkeypatch.setattr(torchattacks, CLASS_NAMES[name], Spy)
-    options: dict[str, Any] = {"eps": [0.3], "attacks_to_run": [name]}
-    list(autoattack.attack(make_digit_batch(3), **options))
-    assert {key: attributes[key] for key in REFERENCE[name]} == REFERENCE[name]
-    assert attributes["norm"] == "Linf"
-    assert attributes["multi_targeted"] if name == "fab-t" else attributes["eps"] == 0.3
+    method = "attack_single_run" if name == "fab-t" else "perturb"
+    monkeypatch.setattr(member, method, spy)
+    batch = make_digit_batch(3)
+    list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=[name]))  # type: ignore
+    authors = AutoAttack(batch.network, norm=PYAUTOATTACK_NORMS[norm], eps=0.3)
+    expected = vars(getattr(authors, authors_name))
+    assert {key: attributes[key] for key in settings.split()} == {
+        key: expected[key] for key in settings.split()
+    }
 
 
 def linf_distance(images: Tensor, clean: Tensor) -> Tensor:
@@ -69,14 +58,12 @@ def linf_distance(images: Tensor, clean: Tensor) -> Tensor:
 
 
 def test_one_search_of_fab_wins_at_each_eps_where_a_search_at_that_eps_wins() -> None:
-    import torchattacks
-
-    batch = make_digit_batch(12)
+    batch = make_digit_batch(6)
     network, images, labels = batch.network, batch.images, batch.labels
     eps = [0.01, 0.002, 0.1]
-    (output,) = autoattack.attack(batch, eps=eps, attacks_to_run=["fab-t"], steps=20)
+    (output,) = autoattack.attack(batch, eps=eps, attacks_to_run=["fab-t"], steps=10)
     alone = [
-        torchattacks.FAB(network, eps=bound, steps=20, multi_targeted=True)(images, labels)
+        FABAttack_PT(network, eps=bound, n_iter=10, targeted=True).perturb(images, labels)
         for bound in eps
     ]
     expected = torch.stack([network(attacked).argmax(dim=1) != labels for attacked in alone])
@@ -103,16 +90,14 @@ def test_what_square_finds_does_not_depend_on_which_images_are_left() -> None:
 
 
 def test_square_attacks_each_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    import torchattacks
-
     n_attacked: list[int] = []
-    forward = torchattacks.Square.forward
+    perturb = SquareAttack.perturb
 
     def spy(self: Any, images: Tensor, labels: Tensor) -> Tensor:
         n_attacked.append(len(images))
-        return forward(self, images, labels)
+        return perturb(self, images, labels)
 
-    monkeypatch.setattr(torchattacks.Square, "forward", spy)
+    monkeypatch.setattr(SquareAttack, "perturb", spy)
     all_images = attack_by_square(make_digit_batch(12), list(range(12)))
     batch = make_digit_batch(12)
     for left in ([0, 4, 9], [9, 3, 0], [4]):

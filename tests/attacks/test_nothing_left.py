@@ -1,14 +1,13 @@
 """No attack calls a network or a library with zero images, and NaN is never passed over."""
 
 import dataclasses
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from made_batches import evaluate_attack, make_small_batch
+from pyautoattack.autopgd_base import APGDAttack
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, aai, autoattack, margin_pgd, pgd
@@ -73,17 +72,13 @@ def test_an_image_with_logits_of_nan_is_the_worst_one() -> None:
     assert margin.tolist() == [torch.inf] * 3
 
 
-def test_images_of_nan_that_torchattacks_returns_do_not_count(
+def test_images_of_nan_that_pyautoattack_returns_do_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Broken:
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            pass
+    def perturb(self: APGDAttack, images: Tensor, labels: Tensor) -> Tensor:
+        return torch.full_like(images, torch.nan)
 
-        def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
-            return torch.full_like(images, torch.nan)
-
-    monkeypatch.setitem(sys.modules, "torchattacks", SimpleNamespace(APGD=Broken))
+    monkeypatch.setattr(APGDAttack, "perturb", perturb)
     batch = make_small_batch()
     arrays = evaluate_attack(batch, autoattack, [0.1], attacks_to_run=["apgd-ce"], steps=1)
     assert arrays["broken_by"].sum() == 0

@@ -1,10 +1,11 @@
-"""`irpipe stress` when a network, torchattacks or the command is wrong: one line, no loss."""
+"""`irpipe stress` when a network, pyautoattack or the command is wrong: one line, no loss."""
 
 import sys
 from pathlib import Path
 
 import pytest
 from command_line import run
+from pyautoattack.autopgd_base import APGDAttack
 
 from irpipe.results.result import read_result
 
@@ -148,22 +149,21 @@ def test_a_name_that_is_given_twice_is_refused(
     assert not list(tmp_path.glob("o/*"))
 
 
-def test_torchattacks_is_asked_for_at_once(
+def test_pyautoattack_is_asked_for_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torchattacks", None)
+    monkeypatch.setitem(sys.modules, "pyautoattack", None)
     square = "square={kind: autoattack, attacks_to_run: square, images: 2}"
     assert stress(tmp_path, "sound", PGD, square) == 2
-    message = "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
+    message = "attack kind autoattack: pyautoattack is missing; pip install 'irpipe[stress]'"
     assert capsys.readouterr() == ("", f"irpipe stress: error: {message}\n")
     assert not list(tmp_path.glob("o/*"))
 
 
-def test_an_error_within_torchattacks_is_one_line(
+def test_an_error_within_pyautoattack_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torchattacks = pytest.importorskip("torchattacks")
-    monkeypatch.setattr(torchattacks.APGD, "forward", torchattacks.APGD.attack_single_run)
+    monkeypatch.setattr(APGDAttack, "perturb", APGDAttack.attack_single_run)
     apgd = "apgd={kind: autoattack, attacks_to_run: apgd-ce, steps: 1, images: 4, eps: 0.2}"
     assert stress(tmp_path, "sound", apgd, PGD) == 2
     printed = capsys.readouterr()

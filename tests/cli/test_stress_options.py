@@ -130,7 +130,6 @@ ARGUMENTS = {
 
 
 def test_autoattack_shows_its_passes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("torchattacks")
     square = "square={kind: autoattack, attacks_to_run: square, n_queries: 30, eps: [0.01, 0.02]}"
     assert stress(tmp_path, "--images", "5", "--attacks", square) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("square")]

@@ -1,24 +1,26 @@
-"""AutoAttack (Croce and Hein, ICML 2020), its standard version, for the l-inf or the l2 norm.
+"""AutoAttack (Croce and Hein, ICML 2020), its standard version, for the l-inf, l2 or l1 norm.
 
 Four attacks run one after the other, each on the images that are still classified correctly:
 APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square.
 
-The attacks are the ports of torchattacks, with the settings of the authors' package, pyautoattack
-(github.com/fra31/auto-attack). A test compares which images fall. The settings:
+The attacks are those of the authors' package, pyautoattack (github.com/fra31/auto-attack), with
+the settings of its standard version. Tests compare which images fall. The settings:
 
 - APGD: one start, 100 steps, rho 0.75; the targeted one aims at each of the 9 other classes;
+- in l1 (Croce and Hein, ICML 2021) APGD has five starts, the targeted one aims at 5 classes, and
+  30% of the steps are at 3 eps, then 30% at 2 eps;
 - FAB: one start, 100 steps, alpha_max 0.1, eta 1.05, beta 0.9, also at each of the 9 others;
 - Square: 5,000 queries, p_init 0.8, with a schedule that is not rescaled to the queries.
 
-(The ensemble of torchattacks takes 10 steps and rescales the schedule.) These differences remain:
+These differences remain:
 
 - each attack has its own seed;
-- the random numbers of Square for an image do not depend on which other images are left;
+- in l-inf, the random numbers of Square for an image do not depend on which images are left;
 - FAB keeps the nearest image of all classes, instead of stopping at the first class that wins;
-- on a data set without 10 classes, all other classes are targets. The DLR loss needs 4 classes, so
-  the targeted APGD is left out for fewer.
+- on a data set without 10 classes, all other classes are targets (of APGD in l1, at most 5). The
+  DLR loss needs 4 classes, so the targeted APGD is left out for fewer.
 
-torchattacks comes with the optional dependencies `irpipe[stress]`.
+pyautoattack comes with the optional dependencies `irpipe[stress]`.
 """
 
 import math
@@ -34,21 +36,22 @@ from irpipe.ascent.norms import norms, project
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
-from irpipe.attacks._torchattacks import (
-    TORCHATTACKS_NORMS,
+from irpipe.attacks._pyautoattack import (
+    PYAUTOATTACK_NORMS,
+    SILENT,
     SearchResults,
     TorchModule,
-    import_torchattacks,
+    import_pyautoattack,
     square_class,
 )
-from irpipe.errors import NotApplicableError
+from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
-from irpipe.option_types import AutoAttackMembers, AutoAttackNorm, Count, EpsList
+from irpipe.option_types import AutoAttackMembers, Count, EpsList, EpsNorm
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
 PROTOCOL: tuple[str, ...] = ()
-NORMS = tuple(TORCHATTACKS_NORMS)
+NORMS = tuple(PYAUTOATTACK_NORMS)
 
 # Takes eps and the indices `[m]` of images in the batch; returns their attacked versions.
 Member = Callable[[float, Tensor], Tensor]
@@ -56,6 +59,10 @@ MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
 # Members that need more classes than two. The DLR loss divides by the difference of the largest
 # logit and the mean of the third and fourth one.
 MIN_CLASSES = {"apgd-t": 4}
+# Of APGD in l1: starts on the cross-entropy, and classes that the targeted one aims at.
+L1_STARTS = 5
+L1_TARGETS = 5
+MIN_L1_STEPS = 2  # One step at least is at a larger eps than the last one.
 
 
 def left_out(options: dict[str, Any], n_classes: int) -> list[str]:
@@ -69,7 +76,7 @@ def attack(
     *,
     eps: EpsList,
     # In which eps bounds the change. Square's draws in l2 depend on which images are left.
-    norm: AutoAttackNorm = "linf",
+    norm: EpsNorm = "linf",
     # The default is the standard version.
     attacks_to_run: AutoAttackMembers = ["apgd-ce", "apgd-t", "fab-t", "square"],  # noqa: B006
     # Steps of APGD and FAB, as in the authors' code.
@@ -86,22 +93,20 @@ def attack(
     Extras: `broken_by` `[E, N]`, the number of the attack that won, counted from 1 in the order
     of `attacks_to_run`; 0 means none. Members that need more classes are left out, see `left_out`.
     With `skip_certified` also `is_certified` `[E, N]`, whether an image was not attacked. Raises
-    IrpipeError if torchattacks is missing, no member is left, or the network can have no proofs.
+    IrpipeError if pyautoattack is missing, no member is left, the network can have no proofs, or
+    APGD in l1 has one step.
     """
     n_classes = len(batch.network.head)
-    skipped = left_out({"attacks_to_run": attacks_to_run}, n_classes)
-    if set(skipped) == set(attacks_to_run):
-        raise NotApplicableError(
-            f"attack option attacks_to_run: {', '.join(skipped)} needs "
-            f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
-        )
+    options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
+    options["norm"] = norm
+    skipped = left_out(options, n_classes)
+    _require_possible(options, n_classes)
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
     # There is a seed for each eps and for each member of the standard version, so that a member's
     # random numbers do not depend on which others run.
     seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS))).tolist()
     broken_by = batch.labels.new_zeros(adversarial.shape[:2])
     is_certified = certified_by_bounds(batch, eps, skip_certified)
-    options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
     total = n_passes(options, len(eps), n_classes)
     with progress(batch.progress_label, total, unit="passes") as advance:
         module = TorchModule(batch, advance)
@@ -129,12 +134,32 @@ def attack(
     yield AttackOutput(steps, adversarial, extras=extras)
 
 
+def _require_possible(options: dict[str, Any], n_classes: int) -> None:
+    """Raise IrpipeError if no member can attack so few classes, or APGD has too few steps."""
+    names = options["attacks_to_run"]
+    skipped = left_out(options, n_classes)
+    if set(skipped) == set(names):
+        raise NotApplicableError(
+            f"attack option attacks_to_run: {', '.join(skipped)} needs "
+            f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
+        )
+    has_apgd = not {"apgd-ce", "apgd-t"}.isdisjoint(names)
+    if has_apgd and options["norm"] == "l1" and options["steps"] < MIN_L1_STEPS:
+        raise IrpipeError(
+            f"attack option steps: APGD in l1 needs at least {MIN_L1_STEPS}; "
+            f"found {options['steps']}"
+        )
+
+
 def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     """How often the network is called for an image, at most; with a gradient counts thrice."""
     steps = options["steps"]
+    n_starts, n_stages = (L1_STARTS, 3) if options["norm"] == "l1" else (1, 1)
+    n_targets = _n_targets(n_classes, options["norm"])
+    per_start = 3 * (steps + n_stages)
     per_eps = {
-        "apgd-ce": 1 + 3 * (steps + 1),
-        "apgd-t": 1 + (1 + 3 * (steps + 1)) * (n_classes - 1),
+        "apgd-ce": 1 + n_starts * per_start,
+        "apgd-t": 1 + n_targets * (1 + per_start),
         "square": 3 + options["n_queries"],
     }
     skipped = left_out(options, n_classes)
@@ -144,7 +169,12 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     return int(fab + n_eps * sum(per_eps.get(name, 0) for name in names))
 
 
-def _into_ball(attacked: Tensor, clean: Tensor, bound: float, norm: AutoAttackNorm) -> Tensor:
+def _n_targets(n_classes: int, norm: EpsNorm) -> int:
+    """How many classes the targeted APGD aims at."""
+    return min(n_classes - 1, L1_TARGETS) if norm == "l1" else n_classes - 1
+
+
+def _into_ball(attacked: Tensor, clean: Tensor, bound: float, norm: EpsNorm) -> Tensor:
     """Undo what rounding added to the distance of a member's images."""
     if norm == "linf":
         return attacked.clamp((clean - bound).clamp(min=0), (clean + bound).clamp(max=1))
@@ -156,7 +186,7 @@ def _seeded(
     batch: AttackBatch,
     module: TorchModule,
     name: str,
-    norm: AutoAttackNorm,
+    norm: EpsNorm,
     steps: int,
     n_queries: int,
     seed: int,
@@ -165,35 +195,41 @@ def _seeded(
 
     It leaves torch's generators as they are.
     """
-    torchattacks = import_torchattacks()
+    package = import_pyautoattack()
+    is_l1 = norm == "l1"
 
     def run(bound: float, left: Tensor) -> Tensor:
         """Return what the member makes of the images with the indices `left` at eps = `bound`."""
         images, labels = batch.images[left].float(), batch.labels[left]
-        options = {"norm": TORCHATTACKS_NORMS[norm], "eps": bound, "seed": seed, "n_restarts": 1}
-        if name == "apgd-ce":
-            member = torchattacks.APGD(module, steps=steps, loss="ce", **options)
-        elif name == "apgd-t":
-            n_classes = len(batch.network.head)
-            member = torchattacks.APGDT(module, steps=steps, n_classes=n_classes, **options)
-        else:
-            with torch.no_grad():
-                # If two logits are equal, torchattacks may count the image as misclassified.
-                is_attacked = module(images).max(dim=1).indices == labels
-            square = torchattacks.Square
+        options = {"norm": PYAUTOATTACK_NORMS[norm], "eps": bound, "seed": seed}
+        if name == "square":
+            # If two logits are equal, pyautoattack may count the image as misclassified.
+            is_attacked = module(images).max(dim=1).indices == labels
+            square = package.Square
             if norm == "linf":
                 square = square_class(batch, left[is_attacked])
             member = square(module, n_queries=n_queries, resc_schedule=False, **options)
-        with torch.random.fork_rng(devices=[left.device] if left.is_cuda else []):
-            attacked: Tensor = member(images, labels)
-        return attacked.detach()
+        else:
+            options |= {"n_iter": steps, "use_largereps": is_l1, "logger": SILENT}
+            if name == "apgd-ce":
+                member = package.APGD(module, n_restarts=L1_STARTS if is_l1 else 1, **options)
+            else:
+                n_targets = _n_targets(len(batch.network.head), norm)
+                member = package.APGDT(module, n_target_classes=n_targets, **options)
+        attacked: Tensor = member.perturb(images, labels)
+        return attacked
+
+    def run_alone(bound: float, left: Tensor) -> Tensor:
+        devices = [left.device] if left.is_cuda else []
+        with torch.random.fork_rng(devices=devices), torch.no_grad():
+            return run(bound, left)
 
     def run_once(bound: float, left: Tensor) -> Tensor:
         key = (norm, bound, n_queries, seed, batch.indices.tobytes())
         results = _SQUARE_RESULTS.setdefault(batch.folded, {})
-        return results.setdefault(key, SearchResults(batch))(left, partial(run, bound))
+        return results.setdefault(key, SearchResults(batch))(left, partial(run_alone, bound))
 
-    return run_once if name == "square" else run
+    return run_once if name == "square" else run_alone
 
 
 # Results of Square, by network and by all else that decides them: `irpipe stress` runs Square
@@ -208,9 +244,7 @@ class _Fab:
     serves all eps.
     """
 
-    def __init__(
-        self, batch: AttackBatch, module: TorchModule, norm: AutoAttackNorm, steps: int
-    ) -> None:
+    def __init__(self, batch: AttackBatch, module: TorchModule, norm: EpsNorm, steps: int) -> None:
         self.batch = batch
         self.norm = norm
         self.module = module
@@ -232,8 +266,8 @@ class _Fab:
 
     def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         """The nearest misclassified image over all target classes, else the clean image."""
-        fab = import_torchattacks().FAB(
-            self.module, norm=TORCHATTACKS_NORMS[self.norm], steps=self.steps, multi_targeted=True
+        fab = import_pyautoattack().FAB(
+            self.module, norm=PYAUTOATTACK_NORMS[self.norm], n_iter=self.steps
         )
         nearest = images.clone()
         least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)
@@ -241,7 +275,7 @@ class _Fab:
         # Rank 2 is the class with the second largest logit, and so on.
         for rank in range(2, n_classes + 1):
             fab.target_class = rank
-            attacked = fab.attack_single_run_targeted(images, labels)
+            attacked = fab.attack_single_run(images, labels, is_targeted=True)
             distance = norms(attacked - images, self.norm).to(least_distance.dtype)
             # FAB returns the clean image if it finds none.
             is_nearer = (distance > 0) & (distance < least_distance)

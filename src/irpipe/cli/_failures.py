@@ -1,4 +1,4 @@
-"""Errors that are not irpipe's own: those of the machine, of networks and of torchattacks."""
+"""Errors that are not irpipe's own: those of the machine, of networks and of pyautoattack."""
 
 import importlib.util
 import re
@@ -8,7 +8,7 @@ import traceback
 from irpipe.errors import IrpipeError
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
-PACKAGES = {"autoattack": "torchattacks"}
+PACKAGES = {"autoattack": "pyautoattack"}
 
 
 def machine_failure(error: BaseException) -> str:
@@ -28,9 +28,9 @@ def machine_failure(error: BaseException) -> str:
 
 
 def is_ours(error: Exception) -> bool:
-    """Whether an attack on a network of irpipe failed by itself, not within torchattacks."""
+    """Whether an attack on a network of irpipe failed by itself, not within pyautoattack."""
     frames = traceback.extract_tb(error.__traceback__)
-    is_foreign = any("torchattacks" in frame.filename for frame in frames)
+    is_foreign = any("pyautoattack" in frame.filename for frame in frames)
     return not is_foreign or isinstance(error, IrpipeError) or bool(machine_failure(error))
 
 

@@ -1,7 +1,9 @@
-"""What AutoAttack's members need of torchattacks: a module, one search per image, fixed stripes."""
+"""AutoAttack's members from their authors' package: a module for them, searches, fixed stripes."""
 
+import logging
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -11,23 +13,29 @@ from irpipe.attacks import AttackBatch
 from irpipe.errors import IrpipeError
 from irpipe.runtime.progress import Advance
 
-# torchattacks' names of the norms of eps.
-TORCHATTACKS_NORMS = {"linf": "Linf", "l2": "L2"}
+# pyautoattack's names of the norms of eps.
+PYAUTOATTACK_NORMS = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+# pyautoattack logs images without a gradient. The signs of masking count them.
+SILENT = logging.Logger("pyautoattack", logging.CRITICAL)
 
 
-def import_torchattacks() -> Any:
-    """Return torchattacks, which is an optional dependency; raise IrpipeError if it is missing."""
+def import_pyautoattack() -> SimpleNamespace:
+    """The classes of the members; raises IrpipeError if the optional package is missing."""
     try:
-        import torchattacks
+        from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+        from pyautoattack.fab_pt import FABAttack_PT
+        from pyautoattack.square import SquareAttack
     except ImportError as error:
         raise IrpipeError(
-            "attack kind autoattack: torchattacks is missing; pip install 'irpipe[stress]'"
+            "attack kind autoattack: pyautoattack is missing; pip install 'irpipe[stress]'"
         ) from error
-    return torchattacks
+    return SimpleNamespace(
+        APGD=APGDAttack, APGDT=APGDAttack_targeted, FAB=FABAttack_PT, Square=SquareAttack
+    )
 
 
 class TorchModule(nn.Module):
-    """A folded network as the `nn.Module` that torchattacks needs. It shows its calls as progress.
+    """A folded network as the `nn.Module` that pyautoattack needs. It shows its calls as progress.
 
     A call with all images of the batch counts as one pass, with a gradient as three.
     """
@@ -43,6 +51,8 @@ class TorchModule(nn.Module):
         self.lock = threading.Lock()
 
     def forward(self, images: Tensor) -> Tensor:
+        if not len(images):  # Square asks so if a margin is exactly 0.
+            return images.new_empty(0, len(self.network.head))
         with self.lock:
             self.n_calls += len(images) * (3 if images.requires_grad else 1)
             self._show(self.n_calls // self.n_images)
@@ -76,12 +86,12 @@ class SearchResults:
 
 
 def square_class(batch: AttackBatch, left: Tensor) -> Any:
-    """torchattacks' Square, but its first stripes are drawn for all images of the batch.
+    """pyautoattack's Square, but its first stripes are drawn for all images of the batch.
 
     So the stripes of an image do not depend on which others are `left`.
     """
 
-    class Square(import_torchattacks().Square):  # type: ignore[misc]
+    class Square(import_pyautoattack().Square):  # type: ignore[misc]
         def random_choice(self, shape: list[int]) -> Tensor:
             is_stripes = len(shape) == 4
             if is_stripes:
