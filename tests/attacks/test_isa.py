@@ -20,6 +20,7 @@ from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
 from irpipe.networks.released import read_released
 from irpipe.published import Table1Key, published_table1
+from irpipe.runtime import memory
 from irpipe.runtime.device import select_device
 from irpipe.training.weight_init import draw_weights
 
@@ -156,7 +157,7 @@ def test_images_do_not_depend_on_the_memory(
     network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = run_attack(make_batch(network))
-    monkeypatch.setattr(_isa_search, "GRADIENT_MEMORY_BYTES", 1)
+    monkeypatch.setattr(memory, "CPU_BYTES", 1)
     assert_equal(run_attack(make_batch(network)), expected)
 
 

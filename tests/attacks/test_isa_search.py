@@ -6,14 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from irpipe.attacks._isa_search import INITIAL_GAMMA, _gradient_bytes
+from irpipe.attacks._isa_search import INITIAL_GAMMA
 from irpipe.attacks._isa_steps import binary_search, projected_descent
-
-
-def test_memory_of_one_image() -> None:
-    image = torch.rand(1, 1, 4, 4)
-    n_bytes = _gradient_bytes(lambda images: images.square().exp().sum(dim=(1, 2, 3)), image)
-    assert n_bytes == 2 * 16 * 4
 
 
 def test_steps_saturate_and_stay_in_the_ball() -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from irpipe import config
 from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update, random_perturbation
-from irpipe.ascent.snapshots import _snapshots_cuda, gradient_ascent_snapshots
+from irpipe.ascent.snapshots import _snapshots_on_gpu, gradient_ascent_snapshots
 from irpipe.attacks import AttackBatch, aai, pgd
 from irpipe.networks.architectures import build
 from irpipe.networks.folded import FoldedNetwork
@@ -87,7 +87,7 @@ def snapshots_as_on_a_gpu(
     start: Tensor, objective: Any, make_update: Any, step_counts: Any, label: str = ""
 ) -> Iterator[tuple[int, Tensor]]:
     counts = sorted(set(step_counts))
-    return _snapshots_cuda(start.detach(), objective, make_update, counts, label)
+    return _snapshots_on_gpu(start.detach(), objective, make_update, counts, label)
 
 
 @pytest.mark.parametrize("options", [{}, {"random_start": True}, {"step_size_factor": 1.0}])

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from irpipe.ascent.gradient_ascent import Update, objective_gradient
 from irpipe.runtime.cuda_graph import CudaGraphed
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
@@ -39,12 +40,12 @@ def gradient_ascent_snapshots(
     that are still in the batch.
 
     On a GPU no row leaves, because asking which rows remain would stall the device; one step
-    is captured as a CUDA graph and replayed.
+    is captured as a CUDA graph and replayed, for as many rows at a time as fit into its memory.
     """
     counts = sorted(set(step_counts))
     start = start.detach()
     if start.device.type != "cpu":
-        yield from _snapshots_cuda(start, objective, make_update, counts, label)
+        yield from _snapshots_on_gpu(start, objective, make_update, counts, label)
         return
     snapshots = _Snapshots(start, counts)
     run_steps = partial(_run_steps, snapshots, objective, make_update, detect_cycles)
@@ -143,25 +144,33 @@ def _equal_rows(new: Tensor, old: Tensor) -> Tensor:
     return (new - old).flatten(1).abs().amax(dim=1) == 0
 
 
-def _snapshots_cuda(
+def _snapshots_on_gpu(
     start: Tensor,
     objective: Callable[..., Tensor],
     make_update: Callable[[Tensor], Update],
     counts: Sequence[int],
     label: str,
 ) -> Iterator[tuple[int, Tensor]]:
-    """As `gradient_ascent_snapshots`: capture one step of all rows and replay it."""
-    rows = torch.arange(len(start), device=start.device)
-    update = make_update(rows)
+    """As `gradient_ascent_snapshots`: capture one step of as many rows as fit, and replay it."""
+    all_rows = torch.arange(len(start), device=start.device)
+    row_bytes = gradient_bytes(partial(objective, rows=all_rows[:1]), start[:1])
+    with progress(label, counts[-1] * len(start), unit="image steps") as advance:
 
-    def one_step(point: Tensor) -> list[Tensor]:
-        return [update(point, objective_gradient(partial(objective, rows=rows), point))]
+        def iterates(rows: Tensor, point: Tensor) -> list[Tensor]:
+            """The iterates of these rows, one tensor for each of `counts`."""
+            update = make_update(rows)
 
-    graphed_step = CudaGraphed(one_step)
-    point = start
-    with progress(label, counts[-1]) as advance:
-        for step in range(1, counts[-1] + 1):
-            (point,) = graphed_step(point)
-            advance()
-            if step in counts:
-                yield step, point
+            def one_step(point: Tensor) -> list[Tensor]:
+                return [update(point, objective_gradient(partial(objective, rows=rows), point))]
+
+            graphed_step = CudaGraphed(one_step)
+            kept = []
+            for step in range(1, counts[-1] + 1):
+                (point,) = graphed_step(point)
+                advance(len(rows))
+                if step in counts:
+                    kept.append(point)
+            return kept
+
+        snapshots = map_fitting_rows(iterates, all_rows, start, row_bytes=row_bytes)
+    yield from zip(counts, snapshots, strict=True)

@@ -7,7 +7,6 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.attacks import AttackBatch
@@ -18,11 +17,11 @@ from irpipe.interpretability.interpreters import interpret
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
 from irpipe.option_types import IgRule, Interpreter, InterpreterVariant
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 
 INITIAL_EPS = 0.05  # C.5-4: the first eps that the search tries
 INITIAL_GAMMA = 5e-5  # C.5-5: the first gamma that the search tries
-GRADIENT_MEMORY_BYTES = 2**29  # memory that the gradient of one chunk may need
 
 
 @dataclass(frozen=True)
@@ -210,32 +209,17 @@ class IsaSearch:
 
         A chunk has as many rows as memory allows. `probe` is the loss of the first row.
         """
-        first_image = self._start(columns[0][:1]).float()
-        chunk_size = max(1, GRADIENT_MEMORY_BYTES // _gradient_bytes(probe, first_image))
-        starts = range(0, len(columns[0]), chunk_size)
         # Without a label, nobody wants to see progress.
         full_label = self.batch.progress_label and f"{self.batch.progress_label}, {label}"
-        results = []
-        with progress(full_label, len(starts)) as advance:
-            for start in starts:
-                chunk = [column[start : start + chunk_size] for column in columns]
-                results.append(search(*chunk))
-                advance()
-        return [torch.cat(parts) for parts in zip(*results, strict=True)]
+        with progress(full_label, len(columns[0]), unit="images") as advance:
 
+            def search_and_advance(*chunk: Tensor) -> list[Tensor]:
+                results = search(*chunk)
+                advance(len(chunk[0]))
+                return list(results)
 
-def _gradient_bytes(loss: Loss, image: Tensor) -> int:
-    """Bytes that autograd stores for the gradient of `loss` at one image `[1, C, H, W]`."""
-    total = 0
-
-    def add(tensor: Tensor) -> Tensor:
-        nonlocal total
-        total += tensor.nbytes
-        return tensor
-
-    with saved_tensors_hooks(add, lambda tensor: tensor):
-        loss(image.requires_grad_())
-    return total
+            row_bytes = gradient_bytes(probe, self._start(columns[0][:1]))
+            return map_fitting_rows(search_and_advance, *columns, row_bytes=row_bytes)
 
 
 def counted_classes(class_set: str, labels: Tensor, target: Tensor, n_classes: int) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from irpipe.networks.network import Classifier
+from irpipe.runtime.memory import map_fitting_rows
 
 
 def margin_loss(logits: Tensor, classes: Tensor, kappa: float = math.inf) -> Tensor:
@@ -24,8 +25,12 @@ def margin_loss(logits: Tensor, classes: Tensor, kappa: float = math.inf) -> Ten
 
 def image_margin_loss(network: Classifier, images: Tensor, labels: Tensor) -> Tensor:
     """`margin_loss` of images `[N, C, H, W]`, `[N]`. Positive: the image is misclassified."""
+
+    def margin(part: Tensor, classes: Tensor) -> list[Tensor]:
+        return [nan_to_inf(margin_loss(network(part.float()), classes))]
+
     with torch.no_grad():
-        return nan_to_inf(margin_loss(network(images.float()), labels))
+        return map_fitting_rows(margin, images, labels)[0]
 
 
 def nan_to_inf(margin: Tensor) -> Tensor:

@@ -47,6 +47,7 @@ from irpipe.attacks._pyautoattack import (
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import AutoAttackMembers, Count, EpsList, EpsNorm
+from irpipe.runtime.memory import gradient_bytes
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
@@ -257,7 +258,9 @@ class _Fab:
         labels = self.batch.labels
 
         def search(unknown: Tensor) -> Tensor:
-            return map_row_chunks(self._search, images[unknown], labels[unknown])[0]
+            row_bytes = gradient_bytes(self.batch.folded, images[:1])
+            columns = images[unknown], labels[unknown]
+            return map_row_chunks(self._search, *columns, row_bytes=row_bytes)[0]
 
         nearest = self.nearest(left, search)
         distance = norms(nearest - images[left], self.norm)

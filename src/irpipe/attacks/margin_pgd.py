@@ -15,6 +15,7 @@ from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
 from irpipe.option_types import Count, EpsList, EpsNorm, Iterate, StepCounts
+from irpipe.runtime.memory import gradient_bytes
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
@@ -64,6 +65,7 @@ def attack(
     if skip_certified:
         extras["is_certified"] = is_certified.view(shape[:2])
     counts = sorted(set(steps))
+    row_bytes = gradient_bytes(batch.folded, images[:1])
     with progress(batch.progress_label, len(counts) * restarts, unit="starts") as advance:
         for count in counts:
             run = partial(_margin_pgd, batch, norm, count, loss, iterate)
@@ -74,9 +76,9 @@ def attack(
                 start = _random_start(batch, norm, clean, row_eps)
                 rows = torch.nonzero((margin <= 0) & ~is_certified)[:, 0]
                 if len(rows):  # The draw is made also if no image is left.
-                    point, point_margin, is_correct = map_row_chunks(
-                        run, start[rows], clean[rows], row_eps[rows], labels[rows]
-                    )
+                    columns = start[rows], clean[rows], row_eps[rows], labels[rows]
+                    outputs = map_row_chunks(run, *columns, row_bytes=row_bytes)
+                    point, point_margin, is_correct = outputs
                     new = _worse(worst[rows], margin[rows], point, point_margin)
                     worst[rows], margin[rows] = new
                     if restart == 0:

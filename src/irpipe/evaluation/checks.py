@@ -8,6 +8,7 @@ from irpipe.ascent.norms import norms
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
 from irpipe.option_types import EpsNorm
+from irpipe.runtime.memory import map_fitting_rows
 
 # Rounding may add this to the largest distance that an image may have.
 ROUNDING_TOLERANCE = 1e-6
@@ -47,13 +48,17 @@ def check_images(
     return distance
 
 
+def _logits(network: Network, images: Tensor) -> Tensor:
+    return map_fitting_rows(lambda part: [network(part.float())], images)[0]
+
+
 def score_images(network: Network, adversarial: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """`prediction`, `correct` and cross-entropy `loss` of images `[E, N, C, H, W]`, each `[E, N]`.
 
     Raises LogitsNotFiniteError if logits are not finite.
     """
     with torch.no_grad():
-        logits = torch.stack([network(images.float()) for images in adversarial])
+        logits = torch.stack([_logits(network, images) for images in adversarial])
     if not bool(logits.isfinite().all()):
         raise LogitsNotFiniteError("the network gives logits that are not finite")
     labels = labels.expand(len(adversarial), -1)

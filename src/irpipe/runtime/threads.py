@@ -1,4 +1,4 @@
-"""Work on rows of tensors in Python threads, each of which has one of torch's threads. CPU only."""
+"""Work on rows of tensors in Python threads, each of which has one of torch's threads."""
 
 import math
 import sys
@@ -9,6 +9,8 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+from irpipe.runtime.memory import map_fitting_rows
 
 # The activations of more rows do not fit into a CPU's cache.
 ROWS_PER_CHUNK = 200
@@ -79,14 +81,19 @@ def training_threads() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def map_row_chunks(function: Callable[..., list[Tensor]], *tensors: Tensor) -> list[Tensor]:
+def map_row_chunks(
+    function: Callable[..., list[Tensor]], *tensors: Tensor, row_bytes: int = 0
+) -> list[Tensor]:
     """Return what `function` gives for `tensors` `[M, ...]`; compute chunks of rows in parallel.
 
-    On a GPU, and for few rows, `function` is called once. The number of chunks is even and does
-    not depend on the machine, so that rounding does not either.
+    On a GPU, as many rows are computed at a time as fit (`map_fitting_rows`). For few rows,
+    `function` is called once. The number of chunks is even and does not depend on the machine, so
+    that rounding does not either.
     """
     n_rows = len(tensors[0])
-    if tensors[0].device.type != "cpu" or n_rows <= MIN_ROWS_TO_SPLIT:
+    if tensors[0].device.type != "cpu":
+        return map_fitting_rows(function, *tensors, row_bytes=row_bytes)
+    if n_rows <= MIN_ROWS_TO_SPLIT:
         return function(*tensors)
     n_chunks = 2 * math.ceil(n_rows / 2 / ROWS_PER_CHUNK)
     chunks = (torch.tensor_split(tensor, n_chunks) for tensor in tensors)

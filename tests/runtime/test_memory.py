@@ -1,0 +1,124 @@
+"""What fits into memory: rows in chunks, halved when a GPU runs out, with the same numbers."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pretended_device
+import pytest
+import torch
+from pretended_device import DEVICE, PretendedDevice
+from random_networks import MNIST, random_network
+from torch import Tensor
+
+from irpipe import config
+from irpipe.datasets import Images
+from irpipe.evaluation import evaluate_network
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.load import LoadedNetwork
+from irpipe.runtime import cuda_graph, memory
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
+
+IDENTITY = {
+    "dataset": "digits",
+    "data": {"kind": "digits"},
+    "model": "small",
+    "method": "normal",
+    "run": "released",
+}
+N_IMAGES = 5
+
+
+@pytest.fixture(autouse=True)
+def nothing_told() -> Iterator[None]:
+    memory._tell_once.cache_clear()
+    yield
+    memory._tell_once.cache_clear()
+
+
+def with_room_for(n_rows: int, sizes: list[int]) -> Callable[[Tensor, Tensor], list[Tensor]]:
+    """A function that runs out of memory above `n_rows` rows, and notes how many it is given."""
+
+    def add(left: Tensor, right: Tensor) -> list[Tensor]:
+        sizes.append(len(left))
+        if len(left) > n_rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [left + right, right]
+
+    return add
+
+
+def test_rows_are_halved_until_they_fit_and_joined_in_order(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows, sizes = torch.arange(11), list[int]()
+    for _ in range(2):
+        total, right = map_fitting_rows(with_room_for(3, sizes), rows, 2 * rows)
+        assert total.tolist() == (3 * rows).tolist()
+        assert right.tolist() == (2 * rows).tolist()
+    assert sizes == 2 * [11, 6, 3, 3, 3, 2]
+    told = "cpu: out of memory: fewer images are computed at a time, with the same numbers\n"
+    assert capsys.readouterr().err == told
+
+
+def test_one_row_that_does_not_fit_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        map_fitting_rows(with_room_for(0, []), torch.arange(4), torch.arange(4))
+
+
+def test_no_row_is_computed_as_one_empty_chunk() -> None:
+    total, _ = map_fitting_rows(with_room_for(3, []), torch.ones(0, 2), torch.ones(0, 2))
+    assert total.shape == (0, 2)
+
+
+def test_the_rows_of_a_chunk_follow_from_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, sizes = torch.rand(1, 1, 4, 4), list[int]()
+    row_bytes = gradient_bytes(lambda images: images.square().exp().sum(), image)
+    assert row_bytes == 2 * 16 * 4  # autograd keeps x and exp(x^2)
+    monkeypatch.setattr(memory, "CPU_BYTES", 5 * row_bytes + 1)
+    rows = torch.arange(11)
+    map_fitting_rows(with_room_for(11, sizes), rows, rows, row_bytes=row_bytes)
+    assert sizes == [5, 5, 1]
+
+
+def test_a_gpu_lends_a_share_of_what_is_free_or_unused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (600, 10_000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 100)
+    assert memory.available_bytes(torch.device("cuda", 0)) == 400
+
+
+ATTACKS = {
+    "pgd": {"steps": [1, 3], "eps": [0.05, 0.2], "random_start": True},
+    "margin_pgd": {"steps": [3], "eps": [0.05, 0.2], "restarts": 2},
+    "aai": {"steps": 3, "eps": [0.05, 0.2]},
+    "isa": {"steps": 2, "binary_search_steps": 2, "eps_multipliers": [1.2, 1.6]},
+}
+
+
+@pytest.mark.parametrize("kind", ATTACKS)
+def test_half_the_rows_give_the_same_numbers(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network has room for two images at a time, but the attacks have five."""
+    options = config.resolve_named(
+        "attacks", {"kind": kind, "images": N_IMAGES, **ATTACKS[kind]}, "attacks.test"
+    )
+    network = random_network("small", MNIST).requires_grad_(False).eval()
+    images = torch.rand(N_IMAGES, *MNIST, generator=torch.Generator().manual_seed(0))
+    test = Images(images, network(images).argmax(dim=1))
+    network.to(DEVICE)
+    loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
+    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
+    with PretendedDevice():
+        expected = evaluate_network(loaded, "test", options, test, DEVICE, "none").arrays
+        monkeypatch.setattr(FoldedNetwork, "__call__", _logits_of_two_at_most)
+        arrays = evaluate_network(loaded, "test", options, test, DEVICE, "none").arrays
+    assert "out of memory" in capsys.readouterr().err
+    for name, values in expected.items():
+        np.testing.assert_allclose(arrays[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def _logits_of_two_at_most(folded: FoldedNetwork, images: Tensor) -> Tensor:
+    if len(images) > 2:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    return folded.logits_of(folded.backbone(images))
