@@ -153,7 +153,7 @@ def _snapshots_on_gpu(
 ) -> Iterator[tuple[int, Tensor]]:
     """As `gradient_ascent_snapshots`: capture one step of as many rows as fit, and replay it."""
     all_rows = torch.arange(len(start), device=start.device)
-    row_bytes = gradient_bytes(partial(objective, rows=all_rows[:1]), start[:1])
+    row_bytes = partial(gradient_bytes, partial(objective, rows=all_rows[:1]), start[:1])
     with progress(label, counts[-1] * len(start), unit="image steps") as advance:
 
         def iterates(rows: Tensor, point: Tensor) -> list[Tensor]:

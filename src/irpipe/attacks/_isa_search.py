@@ -218,7 +218,7 @@ class IsaSearch:
                 advance(len(chunk[0]))
                 return list(results)
 
-            row_bytes = gradient_bytes(probe, self._start(columns[0][:1]))
+            row_bytes = partial(gradient_bytes, probe, self._start(columns[0][:1]))
             return map_fitting_rows(search_and_advance, *columns, row_bytes=row_bytes)
 
 

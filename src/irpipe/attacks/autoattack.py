@@ -258,7 +258,7 @@ class _Fab:
         labels = self.batch.labels
 
         def search(unknown: Tensor) -> Tensor:
-            row_bytes = gradient_bytes(self.batch.folded, images[:1])
+            row_bytes = partial(gradient_bytes, self.batch.folded, images[:1])
             columns = images[unknown], labels[unknown]
             return map_row_chunks(self._search, *columns, row_bytes=row_bytes)[0]
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.ascent.gradient_ascent import gradient_ascent, objective_gradient
 from irpipe.ascent.norms import ball_update, project, random_in_ball
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
 from irpipe.option_types import Count, EpsList, EpsNorm, Iterate, StepCounts
-from irpipe.runtime.memory import gradient_bytes
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
@@ -65,7 +65,7 @@ def attack(
     if skip_certified:
         extras["is_certified"] = is_certified.view(shape[:2])
     counts = sorted(set(steps))
-    row_bytes = gradient_bytes(batch.folded, images[:1])
+    row_bytes = partial(gradient_bytes, batch.folded, images[:1])
     with progress(batch.progress_label, len(counts) * restarts, unit="starts") as advance:
         for count in counts:
             run = partial(_margin_pgd, batch, norm, count, loss, iterate)
@@ -156,8 +156,11 @@ def _worse(
 
 def _gradient_linf(batch: AttackBatch) -> Tensor:
     """Largest absolute entry of the gradient of each image's own cross-entropy, `[N]`."""
-    with torch.enable_grad():
-        images = batch.images.to(torch.float32, copy=True).requires_grad_()
-        loss = F.cross_entropy(batch.folded(images), batch.labels, reduction="sum")
-    (gradient,) = torch.autograd.grad(loss, images)
-    return gradient.abs().flatten(1).amax(dim=1)
+
+    def largest(images: Tensor, labels: Tensor) -> list[Tensor]:
+        def loss(points: Tensor) -> Tensor:
+            return F.cross_entropy(batch.folded(points), labels, reduction="sum")
+
+        return [objective_gradient(loss, images).abs().flatten(1).amax(dim=1)]
+
+    return map_fitting_rows(largest, batch.images, batch.labels)[0]

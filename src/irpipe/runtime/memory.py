@@ -15,19 +15,22 @@ GPU_SHARE = 0.4
 
 
 def map_fitting_rows(
-    function: Callable[..., list[Tensor]], *tensors: Tensor, row_bytes: int = 0
+    function: Callable[..., list[Tensor]],
+    *tensors: Tensor,
+    row_bytes: Callable[[], int] | None = None,
 ) -> list[Tensor]:
     """Return what `function` gives for `tensors` `[M, ...]`, for as many rows at a time as fit.
 
-    `row_bytes` is what autograd stores for a row (`gradient_bytes`). With 0, all rows are tried at
-    once. If a GPU still runs out of memory, half as many rows are computed at a time, and one line
-    on standard error says so. So the result of a row must not depend on the others, and `function`
-    must draw no random numbers.
+    `row_bytes()` is what autograd stores for a row (`gradient_bytes`). Without it, all rows are
+    tried at once. If a GPU still runs out of memory, half as many rows are computed at a time, and
+    one line on standard error says so. So the result of a row must not depend on the others, and
+    `function` must draw no random numbers.
     """
     n_rows = len(tensors[0])
     n_at_once = max(n_rows, 1)
     if row_bytes:
-        n_at_once = max(1, min(n_at_once, available_bytes(tensors[0].device) // row_bytes))
+        n_fitting = available_bytes(tensors[0].device) // max(row_bytes(), 1)
+        n_at_once = max(1, min(n_at_once, n_fitting))
     parts: list[list[Tensor]] = []
     first = 0
     while first < n_rows or not parts:

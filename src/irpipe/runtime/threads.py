@@ -82,7 +82,9 @@ def training_threads() -> Iterator[None]:
 
 
 def map_row_chunks(
-    function: Callable[..., list[Tensor]], *tensors: Tensor, row_bytes: int = 0
+    function: Callable[..., list[Tensor]],
+    *tensors: Tensor,
+    row_bytes: Callable[[], int] | None = None,
 ) -> list[Tensor]:
     """Return what `function` gives for `tensors` `[M, ...]`; compute chunks of rows in parallel.
 
