@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUTF8 := 1
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks portability coverage mutants check schema fix
+.PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks portability docs coverage mutants check schema fix
 
 quickstart: .venv/ready
 	snakemake page --cores all
@@ -42,12 +42,17 @@ benchmarks: .venv/ready
 	$(PIP) '.[benchmarks]'
 	PYTHONPATH=tests python -m benchmarks $(OPTIONS)
 
+# the documents with measured numbers, from the results below a folder: make docs RESULTS=results;
+# without RESULTS, from the lists of numbers that stand in them
+docs: .venv/ready
+	python -m irpipe.documents $(RESULTS)
+
 coverage: .venv/ready
 	OMP_NUM_THREADS=1 pytest $(PARALLEL) --cov=irpipe --cov-report=term-missing:skip-covered \
 		--cov-fail-under=97
 
 # which cells of the paper's tables flip under other instruction sets, on a GPU, or with
-# OPTIONS="--python PYTHON" under another torch; writes a section of docs/reproduction.md
+# OPTIONS="--python PYTHON" under another torch
 portability: .venv/ready
 	python -m benchmarks.portability $(OPTIONS)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from irpipe import config
 from irpipe.evaluation import evaluate_checkpoint
 from irpipe.runtime.device import select_device
@@ -30,7 +30,7 @@ def correct_images(path: Path, data: Path, skip_certified: bool) -> np.ndarray:
     return result.arrays["correct"][:, :, 0]
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Yield a comparison for Int and one for Adv on MNIST Small."""
     for method in ("int", "adv"):
         run = partial(correct_images, setup.checkpoint("mnist", "small", method), setup.data)

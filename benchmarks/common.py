@@ -1,32 +1,26 @@
-"""What all benchmarks share: a comparison, a clock that takes turns, and released networks."""
+"""What all benchmarks share: rows, a clock that takes turns, and released networks."""
 
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import torch
 import yaml
 
-from irpipe import config
+from irpipe import code_hash, config
+from irpipe.documents.measurements import Measurement
 from irpipe.networks.checkpoint import write_checkpoint
 from irpipe.networks.released import read_released
+from irpipe.outside_code import imported_names, parse_file, source_path
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """The seconds that irpipe and another program need for the same `work`.
-
-    `ratio` is the other program's time over irpipe's. `equal` says how equal their results are.
-    """
-
-    work: str
-    other: str
-    irpipe_seconds: float
-    other_seconds: float
-    ratio: float
-    equal: str
+Row = dict[str, Any]  # of a table of measurements, by column
+LIBRARIES = ("torch", "torchattacks", "foolbox", "captum", "grad-cam", "scipy")
 
 
 @dataclass(frozen=True)
@@ -83,17 +77,50 @@ def comparison(
     irpipe_seconds: Sequence[float],
     other_seconds: Sequence[float],
     equal: str,
-) -> Comparison:
-    """Return the medians of both sides and of the ratio, which is taken round by round."""
+) -> Row:
+    """A row: what both did, the medians of both sides and of the ratio, and how equal they are.
+
+    The ratio is the other program's time over irpipe's, round by round.
+    """
     ratios = [
         other_time / irpipe_time
         for irpipe_time, other_time in zip(irpipe_seconds, other_seconds, strict=True)
     ]
-    return Comparison(
-        work,
-        other,
-        statistics.median(irpipe_seconds),
-        statistics.median(other_seconds),
-        statistics.median(ratios),
-        equal,
-    )
+    return {
+        "work": work,
+        "against": other,
+        "irpipe, s": statistics.median(irpipe_seconds),
+        "other, s": statistics.median(other_seconds),
+        "ratio": statistics.median(ratios),
+        "equal": equal,
+    }
+
+
+def measurement(name: str, module: ModuleType, rows: list[Row]) -> Measurement:
+    """A measurement of the benchmark `module`, on this machine, by the code that it imports."""
+    imported = imported_names(parse_file(Path(str(module.__file__))))
+    modules = [
+        imported_name
+        for imported_name in sorted(imported)
+        if imported_name.startswith(f"{code_hash.PACKAGE}.")
+        and source_path(imported_name, code_hash.SOURCE_FOLDER)
+    ]
+    return Measurement(name, machine(), code_hash.code_hash(*modules), rows)
+
+
+def machine() -> str:
+    """Processor, cores, threads and versions in one line."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    cores = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES if _is_installed(name))
+    threads = torch.get_num_threads()
+    python = f"Python {platform.python_version()}"
+    return f"{cores[0]}, {len(cores)} cores, {threads} threads; {python}, {versions}"
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        version(name)
+    except PackageNotFoundError:
+        return False
+    return True

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import kendalltau
 from torch import Tensor
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from irpipe.interpretability.kendall import kendall
 
 # Entries of a map, maps, sets of maps. The first two sizes are those of CAM, the others of IG.
@@ -24,7 +24,7 @@ def scipy_loop(clean: Tensor, adversarial: Tensor) -> np.ndarray:
     return np.array(rows)
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Yield one comparison for each size of the maps."""
     for n_entries, n_maps, n_sets in SIZES:
         generator = torch.Generator().manual_seed(0)

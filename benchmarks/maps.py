@@ -15,7 +15,7 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe.datasets import load
 from irpipe.interpretability.interpreters import interpret
@@ -29,7 +29,7 @@ IG_STEPS = 100
 SHAPE = (1, 28, 28)
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Yield a comparison for each interpreter, on the maps of each image's true class."""
     path = setup.checkpoint("mnist", "small", "int")
     checkpoint = read_checkpoint(path)
@@ -45,7 +45,7 @@ def comparisons(setup: Setup) -> Iterator[Comparison]:
 
 def _compare_integrated_gradients(
     rounds: int, network: Network, images: Tensor, labels: Tensor
-) -> Comparison:
+) -> Row:
     """Compare the maps of the released code, which has softplus in place of ReLU (C.3 T7)."""
     folded = FoldedNetwork(network, SHAPE)
     plain = PlainNetwork(network.with_softplus).requires_grad_(False)
@@ -68,7 +68,7 @@ def _compare_integrated_gradients(
     return comparison(work, "captum", irpipe_seconds, captum_seconds, _difference(maps, expected))
 
 
-def _compare_gradcampp(rounds: int, network: Network, images: Tensor, labels: Tensor) -> Comparison:
+def _compare_gradcampp(rounds: int, network: Network, images: Tensor, labels: Tensor) -> Row:
     folded = FoldedNetwork(network, SHAPE)
     plain = PlainNetwork(network)
     layer = plain.body[-1]

@@ -5,13 +5,12 @@ The product is of two large matrices on the same cores.
 
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.common import Setup
+from benchmarks.common import Row, Setup
 from irpipe.ascent.gradient_ascent import linf_sign_update
 from irpipe.ascent.snapshots import gradient_ascent_snapshots
 from irpipe.datasets import facts
@@ -26,14 +25,6 @@ NETWORKS = (  # data set, model, number of images, steps
     ("cifar10", "wresnet", 10, 10),
 )
 MATRIX_SIZE = 2048
-
-
-class PeakShare(NamedTuple):
-    """PGD on one network: microseconds per step and image, and their share of the peak."""
-
-    network: str
-    microseconds: float
-    share: float
 
 
 def count_multiply_adds(folded: FoldedNetwork, images: Tensor) -> int:
@@ -82,8 +73,8 @@ def run_pgd(folded: FoldedNetwork, start: Tensor, labels: Tensor, steps: int) ->
     list(snapshots)
 
 
-def peak_shares(setup: Setup) -> Iterator[PeakShare]:
-    """Yield the share of each network."""
+def rows(setup: Setup) -> Iterator[Row]:
+    """Yield the microseconds per step and image, and their share of the peak, of each network."""
     for dataset, model, n_images, steps in NETWORKS:
         path = setup.checkpoint(dataset, model, "int")
         checkpoint = read_checkpoint(path)
@@ -99,4 +90,8 @@ def peak_shares(setup: Setup) -> Iterator[PeakShare]:
             seconds.append((time.perf_counter() - begin) / (n_images * steps))
         per_second = count_multiply_adds(folded, start) / min(seconds)
         share = per_second / peak_multiply_adds_per_second()
-        yield PeakShare(f"{dataset} {model}", 1e6 * min(seconds), share)
+        yield {
+            "network": f"{dataset} {model}",
+            "µs per step and image": 1e6 * min(seconds),
+            "share": f"{share:.0%}",
+        }

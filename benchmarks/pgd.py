@@ -16,7 +16,7 @@ import torchattacks
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe import config
 from irpipe.datasets import facts, load
@@ -124,7 +124,7 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Compare each network with torchattacks, and the first also with the other libraries."""
     for index, (dataset, model, method, n_images) in enumerate(NETWORKS):
         path = setup.checkpoint(dataset, model, method)

@@ -1,4 +1,4 @@
-"""Which predictions under attack depend on the machine, and write them to docs/reproduction.md.
+"""Which predictions under attack depend on the machine? Writes measurements for `make docs`.
 
 python -m benchmarks.portability --data FOLDER --released FOLDER [--python PYTHON ...]
 
@@ -8,7 +8,6 @@ this machine has, on its GPU if there is one, and once with each other PYTHON (a
 
 import argparse
 import os
-import re
 import subprocess
 import sys
 import tempfile
@@ -19,9 +18,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.common import Setup
+from benchmarks.common import Row, Setup, measurement
 from irpipe import config
 from irpipe.datasets import load
+from irpipe.documents.measurements import write_measurement
 from irpipe.evaluation import evaluate_network
 from irpipe.networks.load import load_for_attack
 from irpipe.published import DATASETS, METHODS, PGD_TABLES, published_table
@@ -31,8 +31,6 @@ from irpipe.results.result import Result, read_result, write_result
 from irpipe.runtime.device import select_device
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "docs" / "reproduction.md"
-HEADING = "## Across machines\n"
 # ATEN_CPU_CAPABILITY: the largest instruction set that torch's own kernels use.
 CAPABILITIES = ("default", "avx2", "avx512")
 
@@ -93,9 +91,9 @@ def read_run(folder: Path) -> Run:
     return Run(f"torch {attrs['versions']['torch']}, {where}", results)
 
 
-def flips(reference: Run, run: Run) -> list[str]:
+def flips(reference: Run, run: Run) -> list[Row]:
     """The cells, and the images in them, whose correctness differs from the reference."""
-    lines = []
+    found: list[Row] = []
     for (dataset, method), result in run.results.items():
         expected = reference.results[dataset, method]
         differs = result.arrays["correct"] != expected.arrays["correct"]
@@ -103,10 +101,16 @@ def flips(reference: Run, run: Run) -> list[str]:
             images = expected.arrays["indices"][differs[:, i, j]]
             eps = eps_label(float(expected.arrays["eps"][i]))
             steps = int(expected.arrays["steps"][j])
-            label = f"{DATASETS[dataset]} Small {METHODS[method]}"
-            images_text = ", ".join(map(str, images))
-            lines.append(f"{run.name}: {label}, eps = {eps}, {steps} steps: image {images_text}")
-    return lines
+            found.append(
+                {
+                    "run": run.name,
+                    "network": f"{DATASETS[dataset]} Small {METHODS[method]}",
+                    "eps": eps,
+                    "steps": steps,
+                    "images": ", ".join(map(str, images)),
+                }
+            )
+    return found
 
 
 def n_published_cells(run: Run) -> tuple[int, int]:
@@ -124,49 +128,36 @@ def n_published_cells(run: Run) -> tuple[int, int]:
     return n_cells, n_equal
 
 
-def section(runs: list[Run]) -> str:
-    """The section of the page, in Markdown."""
+def rows(runs: list[Run]) -> tuple[list[Row], list[Row]]:
+    """One row per run, and one per cell whose images differ from the first run's."""
     reference = runs[0]
-    rows, lines = [], []
+    run_rows: list[Row] = []
+    flip_rows: list[Row] = []
     for run in runs:
         differing = flips(reference, run)
-        lines += differing
+        flip_rows += differing
         n_cells, n_equal = n_published_cells(run)
         n_all = sum(result.arrays["correct"][0].size for result in run.results.values())
-        rows.append(f"| {run.name} | {n_cells} | {n_equal} | {len(differing)} of {n_all} |")
-    head = [
-        HEADING,
-        "`make portability` evaluates the 16 networks Small of MNIST and CIFAR-10 under PGD, with",
-        "other instruction sets and other versions of torch. The first row is the reference.",
-        "",
-        "| run | published cells | equal to the published value | cells unlike the first row |",
-        "|---|---|---|---|",
-        *rows,
-        "",
-    ]
-    flipped = ["Cells in which images differ from the first row:", "", *(f"- {x}" for x in lines)]
-    return "\n".join([*head, *(flipped if lines else ["No image differs."]), ""])
-
-
-def write_section(text: str, page: Path) -> None:
-    """Put the section in the place of the old one, or at the end of the page."""
-    content = page.read_text(encoding="utf-8")
-    if HEADING not in content:
-        content = f"{content.rstrip()}\n\n{HEADING}"
-    # The section ends at the next heading of its level, or at the end of the page.
-    old = re.compile(rf"^{re.escape(HEADING)}.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
-    page.write_text(old.sub(lambda _: f"{text}\n", content).rstrip() + "\n", encoding="utf-8")
+        run_rows.append(
+            {
+                "run": run.name,
+                "published cells": n_cells,
+                "equal to the published value": n_equal,
+                "cells unlike the first row": f"{len(differing)} of {n_all}",
+            }
+        )
+    return run_rows, flip_rows
 
 
 def main() -> None:
-    """Measure everything and write the section, or, with --measure, one run."""
+    """Measure everything and write it, or, with --measure, one run."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--released", type=Path, required=True)
     parser.add_argument("--python", action="append", default=[])
-    parser.add_argument("--output", type=Path, default=PAGE)
+    parser.add_argument("--output", type=Path, default=Path("results/measurements"))
     parser.add_argument("--measure", type=Path)
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args()
@@ -175,9 +166,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         runs = list(run_all(args.data, args.released, args.python, Path(scratch)))
-    text = section(runs)
-    print(text)
-    write_section(text, args.output)
+    for name, found in zip(("portability", "portability_flips"), rows(runs), strict=True):
+        print(*(row.values() for row in found), sep="\n")
+        print(write_measurement(args.output, measurement(name, sys.modules[__name__], found)))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How time and memory of `irpipe evaluate` grow: PGD on MNIST Small (Int).
 
-Each point is a process of its own.
+Each row is a process of its own.
 """
 
 import json
@@ -8,14 +8,10 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-from benchmarks.common import Setup
-from irpipe.reports._plotting import plot_style
+from benchmarks.common import Row, Setup
 
 DEFAULTS = {"images": 500, "eps": 4, "steps": 100, "cores": 1}
 VALUES = {
@@ -34,15 +30,7 @@ print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM"
 """
 
 
-class Point(NamedTuple):
-    """What one evaluation costs when an axis has `value`."""
-
-    value: int
-    seconds: float
-    peak_mib: float
-
-
-def measure(setup: Setup, checkpoint: Path, axis: str, value: int) -> Point:
+def measure(setup: Setup, checkpoint: Path, axis: str, value: int) -> Row:
     """Run one evaluation with `value` on `axis` and the defaults on the others."""
     counts = DEFAULTS | {axis: value}
     eps = [0.3 * (i + 1) / counts["eps"] for i in range(counts["eps"])]
@@ -61,49 +49,17 @@ def measure(setup: Setup, checkpoint: Path, axis: str, value: int) -> Point:
     )
     seconds = time.perf_counter() - begin
     peak_kib = int(run.stdout.split()[-2])
-    return Point(value, seconds, peak_kib / 1024)
-
-
-def measure_curves(setup: Setup) -> dict[str, list[Point]]:
-    """Return the points of each axis."""
-    checkpoint = setup.checkpoint("mnist", "small", "int")
     return {
-        axis: [measure(setup, checkpoint, axis, value) for value in values]
-        for axis, values in VALUES.items()
+        "grows": axis,
+        "value": value,
+        "seconds": seconds,
+        "peak memory, MiB": round(peak_kib / 1024),
     }
 
 
-def draw(curves: dict[str, list[Point]], output: Path) -> None:
-    """Draw seconds above and memory below, with one column per axis."""
-    with plot_style():
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        panels = figure.subplots(2, len(curves))
-        for column, (axis, points) in enumerate(curves.items()):
-            values = [point.value for point in points]
-            upper, lower = panels[0, column], panels[1, column]
-            _draw_panel(upper, values, [point.seconds for point in points])
-            _draw_panel(lower, values, [point.peak_mib for point in points])
-            if axis == "images":
-                upper.loglog()
-                lower.set_xscale("log")
-            for panel in (upper, lower):
-                _set_axes(panel, values)
-            lower.set_xlabel(axis)
-        panels[0, 0].set_ylabel("seconds")
-        panels[1, 0].set_ylabel("peak memory, MiB")
-        output.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(output, dpi=130)
-
-
-def _draw_panel(panel: Axes, values: list[int], costs: list[float]) -> None:
-    """Draw one curve."""
-    panel.plot(values, costs, "o-", color="#0072B2", markersize=4)
-    panel.grid(alpha=0.25, linewidth=0.5)
-
-
-def _set_axes(panel: Axes, values: list[int]) -> None:
-    """Put a tick at each value, and begin at 0, on axes that are linear."""
-    if panel.get_xscale() == "linear":
-        panel.set_xticks(values)
-    if panel.get_yscale() == "linear":
-        panel.set_ylim(bottom=0)
+def rows(setup: Setup) -> Iterator[Row]:
+    """Yield one row for each value on each axis."""
+    checkpoint = setup.checkpoint("mnist", "small", "int")
+    for axis, values in VALUES.items():
+        for value in values:
+            yield measure(setup, checkpoint, axis, value)

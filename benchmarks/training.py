@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe import config
 from irpipe.runtime.device import select_device
@@ -115,7 +115,7 @@ def irpipe_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]
     return trainer, step
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Yield one comparison per method; each side takes five steps per round."""
     for method in METHODS:
         trainer, take_irpipe_step = irpipe_step(method, setup.data)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.common import Comparison, Setup, comparison, time_in_turns
+from benchmarks.common import Row, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe import config
 from irpipe.attacks import AttackBatch
@@ -45,7 +45,7 @@ def run_attack(batch: AttackBatch, entry: dict[str, Any]) -> Tensor:
     return cast(Tensor, output.images)
 
 
-def comparisons(setup: Setup) -> Iterator[Comparison]:
+def rows(setup: Setup) -> Iterator[Row]:
     """Yield one comparison per attack."""
     path = setup.checkpoint("cifar10", "small", "int")
     checkpoint = read_checkpoint(path)

@@ -7,8 +7,9 @@ read makes the CPU wait for the device, and a copy takes data there.
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pretended_device
 from pretended_device import COPY, DEVICE, HOST_READ, PretendedDevice, captured, counts
@@ -19,10 +20,6 @@ from irpipe.runtime import cuda_graph
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 
-HEAD = (
-    "| network | an inner step | rest of the graph | outside the graph | host reads | copies |",
-    "| :--- | ---: | ---: | ---: | ---: | ---: |",
-)
 NETWORKS = (*(("small", method) for method in METHODS), ("wresnet", "int"))
 
 
@@ -62,13 +59,19 @@ def _count(model: str, method: str, inner_steps: int) -> tuple[int, Counter[str]
     return captured.total(), counts.copy()
 
 
-def table() -> Iterator[str]:
-    """Yield the lines of the table."""
+def rows(_setup: object = None) -> Iterator[dict[str, Any]]:
+    """Yield one row for each network."""
     capture, cuda_graph.capture = cuda_graph.capture, pretended_device.capture
     try:
-        yield from HEAD
         for model, method in NETWORKS:
-            cells = [f"{model} {method}", *map(str, astuple(step_costs(model, method)))]
-            yield f"| {' | '.join(cells)} |"
+            costs = step_costs(model, method)
+            yield {
+                "network": f"{model} {method}",
+                "an inner step": costs.inner_step,
+                "rest of the graph": costs.rest_of_graph,
+                "outside the graph": costs.outside,
+                "host reads": costs.host_reads,
+                "copies": costs.copies,
+            }
     finally:
         cuda_graph.capture = capture

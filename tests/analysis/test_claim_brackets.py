@@ -16,7 +16,7 @@ from made_results import (
 from irpipe.analysis.claim_brackets import bracket_claim
 from irpipe.analysis.claims import CLAIMS, assess
 from irpipe.errors import IrpipeError
-from irpipe.reports import claims_page, claims_table
+from irpipe.reports import claims_figure, claims_table
 from irpipe.results.result import Result
 
 NO_ARTEFACT = next(claim for claim in CLAIMS if claim.second is None)
@@ -92,24 +92,25 @@ def test_proofs_that_meet_attacks_outdo_a_weak_attack() -> None:
         assert outcome.verdict == verdict
 
 
-def test_table_and_page_say_it(tmp_path: Path) -> None:
+def test_table_and_figure_say_it(tmp_path: Path) -> None:
     results = [*int_results(120, 140), *adv_results(170, 175)]
     claims_table.report(results, tmp_path / "t", title="T", attacks=ATTACKS)
     row = next(row for row in read_rows(tmp_path / "t.csv") if row["claim"] == ABOUT_AS_ROBUST.text)
     assert (row["bracket_low"], row["bracket_high"]) == ("-0.275", "-0.15")
     assert row["bracket_verdict"] == "proven: not supported"
-    page, _, _, svg = claims_page.report(results, tmp_path / "c", title="T", attacks=ATTACKS)
-    text = page.read_text(encoding="utf-8")
+    _, _, svg = claims_figure.report(results, tmp_path / "c", title="T", attacks=ATTACKS)
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
     assert "**Between proofs and attacks**" in text
     assert f"{row['bracket']} | proven: not supported | 1-6 |" in text
     assert "no attack can change it" in text
     assert "<!-- between proofs and attacks -->" in svg.read_text(encoding="utf-8")
 
 
-def test_without_proofs_table_and_page_are_silent(tmp_path: Path) -> None:
+def test_without_proofs_table_and_figure_are_silent(tmp_path: Path) -> None:
     results = [*int_results(120, 140)[:2], *adv_results(170, 175)[:2]]
-    page, _, _, svg = claims_page.report(results, tmp_path / "c", title="T", attacks=ATTACKS)
-    for path in (page, svg):
+    _, _, svg = claims_figure.report(results, tmp_path / "c", title="T", attacks=ATTACKS)
+    claims_table.report(results, tmp_path / "t", title="T", attacks=ATTACKS)
+    for path in (tmp_path / "t.md", svg):
         assert "between proofs and attacks" not in path.read_text(encoding="utf-8").lower()
 
 

@@ -9,7 +9,7 @@ from made_results import ABOUT_AS_ROBUST, make_pgd_pair, make_result
 from pgd_results import MNIST_EPS, make_cifar_result, make_pgd_result
 
 from irpipe.errors import IrpipeError
-from irpipe.reports import accuracy_curve, claims_page, job_costs, training_cost, training_curves
+from irpipe.reports import accuracy_curve, claims_figure, job_costs, training_cost, training_curves
 from irpipe.results.result import Result
 
 NO_MATHEMATICS = r"from $5 to $\undefined{"  # as mathematics, it has no end
@@ -111,10 +111,10 @@ def test_figure_of_the_claims_has_equal_bytes(tmp_path: Path) -> None:
         *make_pgd_pair("adv", range(178), range(176)),
     ]
     attacks = ["pgd", "margin_pgd"]
-    first = claims_page.report(results, tmp_path / "a" / "v", title="V", attacks=attacks)
-    second = claims_page.report(results, tmp_path / "b" / "v", title="V", attacks=attacks)
+    first = claims_figure.report(results, tmp_path / "a" / "v", title="V", attacks=attacks)
+    second = claims_figure.report(results, tmp_path / "b" / "v", title="V", attacks=attacks)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
-    assert f"<!-- {ABOUT_AS_ROBUST.text} -->" in first[3].read_text(encoding="utf-8")
+    assert f"<!-- {ABOUT_AS_ROBUST.text} -->" in first[2].read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("kind", "is_marked"), [("pgd", True), ("margin_pgd", False)])

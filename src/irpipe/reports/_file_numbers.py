@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from irpipe.reports._render import CellText, SubTable
-from irpipe.results.labels import result_name
+from irpipe.results.labels import number_ranges, result_name
 from irpipe.results.result import Result
 
 
@@ -20,20 +20,6 @@ class FileNumbers:
             self.results.setdefault(result_name(result), result)
         numbers = {name: number for number, name in enumerate(self.results, 1)}
         return number_ranges({numbers[result_name(result)] for result in results})
-
-
-def number_ranges(numbers: Iterable[int]) -> str:
-    """Numbers in rising order, with ranges of three or more as "4-9"."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][-1] + 1:
-            ranges[-1].append(number)
-        else:
-            ranges.append([number])
-    parts = [
-        f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in ranges
-    ]
-    return ", ".join(parts) or "–"
 
 
 def file_list(files: FileNumbers) -> SubTable:

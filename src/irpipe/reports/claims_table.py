@@ -93,23 +93,16 @@ def assess_claims(
     Raises IrpipeError, which names `report`, as `select_attacks` and `select_proofs` do, if
     results are of other images or lack the data set's eps, and if they are about no claim.
     """
+    networks = claim_networks(results, report, attacks, certify)
     known = {result.attrs["attack"] for result in results}
-    present = [attack for attack in attacks if attack in known]
     absent = [attack for attack in attacks if attack not in known]
-    networks: Networks = {}
-    if present:
-        arrays = (*ACCURACY_ARRAYS, "indices")
-        networks = select_attacks(results, present, report, arrays, partly=True)
-    proofs = select_proofs(results, certify, report)
-    for groups in networks.values():
-        groups[:] = [with_proofs(group, proofs) for group in groups]
     files = FileNumbers()
     subtables: list[SubTable] = []
     claim_results: list[ClaimResult] = []
     for claim in CLAIMS:
         rows = []
         for pair, groups in networks.items():
-            pair_results = list(_assess_runs(claim, groups, report))
+            pair_results = list(assess_runs(claim, groups, report))
             rows.append(_row(pair, groups[0][0], pair_results, files))
             claim_results += pair_results
         subtables.append(SubTable(f"{claim.text} ({claim.source})", HEADER, rows))
@@ -131,7 +124,29 @@ def assess_claims(
     return TablePage(title, subtables, legend, is_prose=True), claim_results
 
 
-def _assess_runs(claim: Claim, groups: list[list[Result]], report: str) -> Iterable[ClaimResult]:
+def claim_networks(
+    results: Sequence[Result],
+    report: str,
+    attacks: Sequence[str],
+    certify: Sequence[str] | None = None,
+) -> Networks:
+    """The results of these attacks by data set and model, per network, with its proofs.
+
+    Raises IrpipeError, which names `report`, as `select_attacks` and `select_proofs` do.
+    """
+    known = {result.attrs["attack"] for result in results}
+    present = [attack for attack in attacks if attack in known]
+    networks: Networks = {}
+    if present:
+        arrays = (*ACCURACY_ARRAYS, "indices")
+        networks = select_attacks(results, present, report, arrays, partly=True)
+    proofs = select_proofs(results, certify, report)
+    for groups in networks.values():
+        groups[:] = [with_proofs(group, proofs) for group in groups]
+    return networks
+
+
+def assess_runs(claim: Claim, groups: list[list[Result]], report: str) -> Iterable[ClaimResult]:
     """What the networks of one data set and model say about a claim, one result per run."""
     by_network = {(group[0].attrs["method"], group[0].attrs["run"]): group for group in groups}
     for (method, run), first in by_network.items():

@@ -1,4 +1,6 @@
-"""How people read a result: names of networks, attacks, eps and discrepancy measures."""
+"""How people read a result: names of networks, attacks, eps and discrepancy measures; ranges."""
+
+from collections.abc import Iterable
 
 from irpipe.interpretability.discrepancy import all_measures
 from irpipe.published import DATASETS, METHODS, MODELS
@@ -74,6 +76,20 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes}:{whole % 60:02} min"
     return f"{minutes // 60}:{minutes % 60:02} h"
+
+
+def number_ranges(numbers: Iterable[int]) -> str:
+    """Numbers in rising order, with ranges of three or more as "4-9"."""
+    ranges: list[list[int]] = []
+    for number in sorted(numbers):
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1].append(number)
+        else:
+            ranges.append([number])
+    parts = [
+        f"{part[0]}-{part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in ranges
+    ]
+    return ", ".join(parts) or "–"
 
 
 def measure_labels(result: Result) -> list[str]:

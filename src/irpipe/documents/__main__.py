@@ -1,0 +1,44 @@
+"""Write the documents that have numbers from results: `python -m irpipe.documents [RESULTS]`.
+
+Without the folder RESULTS, each page is made again from its template and its own list of numbers.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from irpipe.documents.gather import gather
+from irpipe.documents.numbers import read_list
+from irpipe.documents.pages import PAGES, render
+from irpipe.errors import IrpipeError
+from irpipe.files import atomic_write
+
+
+def main() -> None:
+    """Write all pages; print the path of each."""
+    parser = argparse.ArgumentParser(
+        prog="python -m irpipe.documents",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", nargs="?", type=Path, metavar="RESULTS")
+    parser.add_argument("--output", type=Path, default=Path("docs"), metavar="FOLDER")
+    args = parser.parse_args()
+    folder: Path = args.output
+    try:
+        numbers = gather(args.results, folder / "figures") if args.results else None
+        paths = {name: folder / f"{name}.md" for name in PAGES}
+        texts = {
+            path: render(name, read_list(path) if numbers is None else numbers, folder)
+            for name, path in paths.items()
+        }
+        for path, text in texts.items():
+            with atomic_write(path) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+            print(path)
+    except IrpipeError as error:
+        sys.exit(f"python -m irpipe.documents: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

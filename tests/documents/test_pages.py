@@ -1,0 +1,52 @@
+"""The shipped documents: their numbers are those of the lists in them, and nothing else."""
+
+import hashlib
+import re
+from pathlib import Path
+
+import pytest
+
+from irpipe.documents.numbers import LIST_HEADING, read_list
+from irpipe.documents.pages import PAGES, render
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_has_the_numbers_of_its_list(name: str) -> None:
+    path = DOCS / f"{name}.md"
+    text = path.read_text(encoding="utf-8")
+    assert render(name, read_list(path), DOCS) == text, f"{path}: `make docs` writes another page"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_figures_are_those_of_the_list(name: str) -> None:
+    numbers = read_list(DOCS / f"{name}.md")
+    listed = {key[1]: number.text for key, number in numbers.items() if key[0] == "figure"}
+    found = re.findall(r"\(figures/(\w+)\.png\)", (DOCS / f"{name}.md").read_text("utf-8"))
+    assert sorted(found) == sorted(listed)
+    for figure, sha256 in listed.items():
+        content = (DOCS / "figures" / f"{figure}.png").read_bytes()
+        assert hashlib.sha256(content).hexdigest().startswith(sha256)
+
+
+def test_every_figure_is_in_a_list() -> None:
+    numbers = [read_list(DOCS / f"{name}.md") for name in PAGES]
+    listed = {key[1] for page in numbers for key in page if key[0] == "figure"}
+    assert {path.stem for path in (DOCS / "figures").iterdir()} == listed
+
+
+def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
+    """In the text or in the list: the page that the list gives is another one."""
+    text = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    row = "| MNIST, Small | 3, 4 | 8 of 8 | 72 | 72 | 0 | 0 |"
+    body, _, numbers = text.partition(LIST_HEADING)
+    assert row in body
+    assert "\npgd; mnist/small; equal,72," in numbers
+    for changed in (
+        text.replace(row, row.replace("72 | 72", "72 | 71")),
+        text.replace("\npgd; mnist/small; equal,72,", "\npgd; mnist/small; equal,71,"),
+    ):
+        path = tmp_path / "reproduction.md"
+        path.write_text(changed, encoding="utf-8")
+        assert render("reproduction", read_list(path), DOCS) != changed
