@@ -45,7 +45,7 @@ benchmarks: .venv/ready
 # the documents with measured numbers, from the results below a folder: make docs RESULTS=results;
 # without RESULTS, from the lists of numbers that stand in them
 docs: .venv/ready
-	python -m irpipe.documents $(RESULTS)
+	python -m irpipe.documents.write $(RESULTS)
 
 coverage: .venv/ready
 	OMP_NUM_THREADS=1 pytest $(PARALLEL) --cov=irpipe --cov-report=term-missing:skip-covered \

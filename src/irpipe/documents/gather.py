@@ -38,7 +38,8 @@ def gather(folder: Path, figures: Path) -> dict[Name, Number]:
     if not sourced and not measured:
         raise IrpipeError(f"{folder}: no result (.h5), training log or measurement below it")
     numbers: dict[Name, Number] = {}
-    for name, number in _all_numbers(sourced, measured, figures):
+    for name, (text, sources) in _all_numbers(sourced, measured, figures):
+        number = Number(text, tuple(sorted(set(sources))))
         other = numbers.setdefault(name, number)
         if other is not number:
             raise IrpipeError(

@@ -29,7 +29,7 @@ class Source(NamedTuple):
 
 
 class Number(NamedTuple):
-    """A number as the page prints it, and the files that it comes from."""
+    """A number as the page prints it, and the files that it comes from, sorted."""
 
     text: str
     sources: tuple[Source, ...]
@@ -41,7 +41,7 @@ Numbers = Mapping[Name, Number]
 
 def format_list(numbers: Numbers) -> str:
     """The section at the end of a page: the numbers and their files, as two CSV tables."""
-    files = list(dict.fromkeys(source for number in numbers.values() for source in number.sources))
+    files = sorted({source for number in numbers.values() for source in number.sources})
     index = {source: position for position, source in enumerate(files, 1)}
     rows = [
         ("; ".join(name), number.text, number_ranges(index[source] for source in number.sources))

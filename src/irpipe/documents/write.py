@@ -1,4 +1,4 @@
-"""Write the documents that have numbers from results: `python -m irpipe.documents [RESULTS]`.
+"""Write the documents that have numbers from results: `python -m irpipe.documents.write [RESULTS]`.
 
 Without the folder RESULTS, each page is made again from its template and its own list of numbers.
 """
@@ -17,7 +17,7 @@ from irpipe.files import atomic_write
 def main() -> None:
     """Write all pages; print the path of each."""
     parser = argparse.ArgumentParser(
-        prog="python -m irpipe.documents",
+        prog="python -m irpipe.documents.write",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,7 +37,7 @@ def main() -> None:
                 temporary.write_text(text, encoding="utf-8")
             print(path)
     except IrpipeError as error:
-        sys.exit(f"python -m irpipe.documents: error: {error}")
+        sys.exit(f"python -m irpipe.documents.write: error: {error}")
 
 
 if __name__ == "__main__":
