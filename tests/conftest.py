@@ -4,9 +4,11 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from workflow_copy import ROOT, Project, copy_project
 
 # The command line sets this before torch is loaded, and so do the tests.
@@ -22,23 +24,42 @@ def shared() -> Path:
     return folder
 
 
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """Return a new folder that `make` has filled, once for all worker processes of a session."""
+    session = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        session = session.parent
+    folder, complete = session / name, session / f"{name}.complete"
+    with FileLock(session / f"{name}.lock"):
+        if not complete.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            complete.touch()
+    return folder
+
+
 @pytest.fixture(scope="session")
 def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with CIFAR-10 in its official binary layout, unpacked once a session (10 s)."""
     script = shared / "datasets" / "unpack_cifar10.py"
     if not script.is_file():
         pytest.skip(f"no real CIFAR-10: {script} is missing")
-    root = tmp_path_factory.mktemp("cifar10")
-    subprocess.run([sys.executable, str(script), str(root)], check=True, capture_output=True)
-    return root
+
+    def unpack(folder: Path) -> None:
+        subprocess.run([sys.executable, str(script), str(folder)], check=True, capture_output=True)
+
+    return made_once(tmp_path_factory, "cifar10", unpack)
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which snakemake has made everything."""
-    project = copy_project(tmp_path_factory.mktemp("built") / "irpipe")
-    project.make()
-    return project.folder
+
+    def make(folder: Path) -> None:
+        copy_project(folder / "irpipe").make()
+
+    return made_once(tmp_path_factory, "built", make) / "irpipe"
 
 
 @pytest.fixture
