@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = folder / "mnist/small/int/seed0/training_log.csv"
     path.parent.mkdir(parents=True)
     write_training_log(path, log, [columns | {"seconds": 1.5}, columns | {"seconds": 2.75}])
-    rows = [{"work": "a, b", "seconds": 1.23456, "n": 3}, {"work": "c", "seconds": 50.0, "n": 4}]
+    rows = [{"work": "a, b", "seconds": 1.23456, "n": 3}, {"work": "c", "seconds": 1234.5, "n": 4}]
     write_measurement(folder / "measurements", Measurement("speed", "a CPU", "feed", rows))
     return folder
 

@@ -51,5 +51,7 @@ def measurement_numbers(measurement: Measurement, source: Source) -> Iterator[tu
 
 
 def _text(value: object) -> str:
-    """A number with three significant digits, a whole number or a text as it is."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A number with three significant digits or no decimals, a whole number or text as it is."""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
+    return str(value)
