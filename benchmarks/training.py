@@ -107,12 +107,7 @@ def irpipe_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]
     recipe = config.lookup("recipes", "timing", None)
     plan = TrainingPlan("mnist", dataset, "small", method, options, recipe, 0, "benchmark")
     trainer = Trainer(plan, data, select_device("cpu"))
-
-    def step() -> None:
-        trainer.step()
-        trainer.progress.step += 1
-
-    return trainer, step
+    return trainer, trainer.step
 
 
 def rows(setup: Setup) -> Iterator[Row]:

@@ -107,15 +107,15 @@ class PretendedDevice(TorchDispatchMode):
 
 
 def capture(
-    function: Callable[..., list[Tensor]], inputs: list[Tensor]
+    function: Callable[..., list[Tensor]], inputs: list[Any]
 ) -> tuple[Callable[[], None], list[Tensor]]:
     """Do what `cuda_graph.capture` does, and refuse what CUDA refuses during a capture."""
-    before = [tensor.cpu() for tensor in inputs]
+    before = [tensor.on_cpu.clone() for tensor in inputs]
     with _set("_is_capturing"):
         outputs = function(*inputs)
     outputs = [output.clone() for output in outputs]
     # A replay starts from the same inputs.
-    assert all(torch.equal(a, b.cpu()) for a, b in zip(before, inputs, strict=True))
+    assert all(torch.equal(a, b.on_cpu) for a, b in zip(before, inputs, strict=True))
 
     def replay() -> None:
         with _set("_is_replaying"):

@@ -57,9 +57,9 @@ def start_run(folder: Path, messages: Path) -> int:
         steps = os.open(folder / "steps", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         original_step = Trainer.step
 
-        def counted_step(trainer: Trainer) -> float:
+        def counted_step(trainer: Trainer) -> None:
             os.write(steps, b".")
-            return original_step(trainer)
+            original_step(trainer)
 
         Trainer.step = counted_step  # type: ignore[method-assign]
         for stream in (1, 2):

@@ -55,7 +55,7 @@ def test_batches_come_in_order(
     monkeypatch.setattr(_image_files, "MAX_WORKERS", n_workers)
     monkeypatch.setattr(_image_files, "BATCHES_PER_WORKER", 1)
     files, in_memory = write_images(tmp_path, 12)
-    rows = list(np.random.RandomState(4).permutation(12).reshape(6, 2))
+    rows = np.random.RandomState(4).permutation(12).reshape(6, 2)
     batches = zip(files.batches(rows), in_memory.batches(rows), strict=True)
     n_batches = 0
     for (images, labels), (expected, expected_labels) in batches:

@@ -59,10 +59,10 @@ def test_a_training_that_is_asked_to_end_saves_its_last_step(
     assert main([*command, str(uninterrupted)]) == 0
     handler, step = signal.getsignal(number), Trainer.step
 
-    def step_with_signal(trainer: Trainer) -> float:
+    def step_with_signal(trainer: Trainer) -> None:
         if trainer.progress.step == 2:
             os.kill(os.getpid(), number)
-        return step(trainer)
+        step(trainer)
 
     output = tmp_path / "net.safetensors"
     with monkeypatch.context() as patched, pytest.raises(SystemExit) as stop:

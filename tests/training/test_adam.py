@@ -9,7 +9,7 @@ from torch import nn
 
 from irpipe.networks.architectures import build
 from irpipe.networks.network import Network
-from irpipe.training.adam import TensorFlowAdam
+from irpipe.training.adam import TensorFlowAdam, step_sizes
 from irpipe.training.weight_init import draw_weights
 
 
@@ -30,15 +30,15 @@ def test_adam_two_steps_by_hand() -> None:
     #   w = .90000006 + .02353167 * .055 / (.03535180 + 1e-8) = .90000006 + .03661035
     weights = Weights(w=[1.0])
     adam = TensorFlowAdam(weights)
-    adam.step({"w": torch.tensor([0.5], dtype=torch.float64)}, 0.1)
+    first, second = (torch.tensor(size, dtype=torch.float64) for size in step_sizes([0.1, 0.1]))
+    adam.step([torch.tensor([0.5], dtype=torch.float64)], first)
     assert weights.w.item() == pytest.approx(0.9 + 1e-9 / 0.0158113883, abs=1e-13)
     moments = adam.exp_avg["w"].item(), adam.exp_avg_sq["w"].item()
     assert moments == pytest.approx((0.05, 0.00025), rel=1e-12)
-    adam.step({"w": torch.tensor([-1.0], dtype=torch.float64)}, 0.1)
+    adam.step([torch.tensor([-1.0], dtype=torch.float64)], second)
     assert weights.w.item() == pytest.approx(0.93661041, abs=1e-8)
     moments = adam.exp_avg["w"].item(), adam.exp_avg_sq["w"].item()
     assert moments == pytest.approx((-0.055, 0.00124975), rel=1e-12)
-    assert adam.step_count == 2
 
 
 def test_epsilon_is_added_to_the_root_of_the_uncorrected_moment() -> None:
@@ -47,7 +47,8 @@ def test_epsilon_is_added_to_the_root_of_the_uncorrected_moment() -> None:
     # torch corrects first: .1 * 1e-8 / 2e-8 = .05.
     gradient = torch.tensor([1e-8], dtype=torch.float64)
     tensorflow, pytorch = Weights(w=[0.0]), Weights(w=[0.0])
-    TensorFlowAdam(tensorflow).step({"w": gradient}, 0.1)
+    (step_size,) = step_sizes([0.1])
+    TensorFlowAdam(tensorflow).step([gradient], torch.tensor(step_size, dtype=torch.float64))
     pytorch.w.grad = gradient
     torch.optim.Adam(pytorch.parameters(), lr=0.1, eps=1e-8).step()
     updates = tensorflow.w.item(), pytorch.w.item()
@@ -60,14 +61,15 @@ def test_adam_equals_numpy_over_fifty_steps() -> None:
     weights = Weights(**values)
     adam = TensorFlowAdam(weights)
     moments = {name: (np.zeros_like(value), np.zeros_like(value)) for name, value in values.items()}
-    for step in range(1, 51):
+    lrs = [0.01 / step for step in range(1, 51)]
+    for step, size in enumerate(step_sizes(lrs), start=1):
         gradients = {
             name: rng.normal(scale=10.0 ** -(step % 10), size=value.shape)
             for name, value in values.items()
         }
-        lr = 0.01 / step
-        adam.step({name: torch.from_numpy(value) for name, value in gradients.items()}, lr)
-        step_size = lr * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
+        tensors = [torch.from_numpy(value) for value in gradients.values()]
+        adam.step(tensors, torch.tensor(size, dtype=torch.float64))
+        step_size = 0.01 / step * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
         for name, gradient in gradients.items():
             m, v = moments[name]
             m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient**2

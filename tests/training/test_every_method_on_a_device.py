@@ -45,8 +45,8 @@ def trainer(model: str, method: str, device: torch.device) -> Trainer:
 def take_steps(trainer: Trainer, count: int) -> list[float]:
     losses = []
     for _ in range(count):
-        losses.append(trainer.step())
-        trainer.progress.step += 1
+        trainer.step()
+        losses.append(trainer.training_step.read_report().loss)
     return losses
 
 

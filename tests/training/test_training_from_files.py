@@ -46,7 +46,6 @@ def make_trainer(root: Path) -> Trainer:
 def take_steps(trainer: Trainer, n_steps: int) -> None:
     for _ in range(n_steps):
         trainer.step()
-        trainer.progress.step += 1
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
@@ -43,13 +43,15 @@ class Images:
             images = self.images.part(rows)
         return Images(images, self.labels[rows].to(device))
 
-    def batches(self, rows: Sequence[np.ndarray]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images and the labels at each of `rows`, arrays of indices `[n]`."""
+    def batches(self, rows: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images and the labels of each batch, whose indices are a row of `rows`."""
+        # All of them go to the device at once: with each copy, the CPU waits for it.
+        indices = torch.from_numpy(rows).to(self.labels.device)
         if isinstance(self.images, Tensor):
-            images: Iterator[Tensor] = (self.images[batch] for batch in rows)
+            images: Iterator[Tensor] = (self.images[batch] for batch in indices)
         else:
-            images = self.images.batches(rows)
-        for batch in rows:
+            images = self.images.batches(list(rows))
+        for batch in indices:
             yield next(images), self.labels[batch]
 
     def sha256(self) -> str:

@@ -29,6 +29,8 @@ from torch import Tensor
 class Objective:
     """The losses of one batch, as functions of its perturbed images x' `[N, C, H, W]`.
 
+    What is no function is a trait of the method and its options, the same for every batch.
+
     Training minimises `loss(x')` over the weights of the network, at the x' in the l-inf ball
     around the clean images that maximises the inner loss (paper eq (9)). Both are scalars.
     """

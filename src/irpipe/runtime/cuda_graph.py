@@ -1,6 +1,6 @@
 """CUDA graphs: capture a function once and replay it, so that the GPU never waits for the host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,10 +15,13 @@ class CudaGraphed:
     All calls replay the graph. Later arguments must have the shapes of the first ones. All else
     that the function reads must stay in the same memory, as weights that change in place do.
     The function must not wait for the device, branch on values or draw random numbers.
+
+    `state` are the tensors that the function changes in place. Each call changes them once.
     """
 
-    def __init__(self, function: Callable[..., list[Tensor]]) -> None:
+    def __init__(self, function: Callable[..., list[Tensor]], state: Sequence[Tensor] = ()) -> None:
         self.function = function
+        self.state = state
         self.replay: Callable[[], None] | None = None
         # The graph reads these tensors and writes those.
         self.inputs: list[Tensor] = []
@@ -28,7 +31,10 @@ class CudaGraphed:
         """Return what the function returns for `arguments`, as new tensors."""
         if self.replay is None:
             self.inputs = [argument.clone() for argument in arguments]
+            state = [tensor.clone() for tensor in self.state]
             self.replay, self.outputs = capture(self.function, self.inputs)
+            for tensor, value in zip(self.state, state, strict=True):
+                tensor.copy_(value)
         for graph_input, argument in zip(self.inputs, arguments, strict=True):
             graph_input.copy_(argument)
         self.replay()
@@ -50,6 +56,7 @@ def capture(
             function(*inputs)
     torch.cuda.current_stream().wait_stream(warmup)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    # Other threads, such as the one that draws noise, may meanwhile allocate memory.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         outputs = function(*inputs)
     return graph.replay, outputs

@@ -23,7 +23,7 @@ from torch import Tensor
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from irpipe.training.trainer import Trainer
+from irpipe.training.trainer import Trainer, TrainingProgress
 
 SAVE_SECONDS = 30.0  # between two saves
 # These ask a process to end: it is preempted, or its time limit is near.
@@ -131,22 +131,23 @@ def training_state(trainer: Trainer) -> Checkpoint:
     """Return all that the next step depends on, and the log so far.
 
     These are the weights, Adam's moments, the generator of all random numbers (D.8) and the
-    progress.
+    progress. Raises FloatingPointError as `Trainer.check` does.
     """
+    trainer.check()
     tensors: dict[str, Tensor] = {}
     for name, value in trainer.network.state_dict().items():
         tensors[f"weight {name}"] = value
-    for name, value in trainer.adam.exp_avg.items():
+    adam = trainer.training_step.adam
+    for name, value in adam.exp_avg.items():
         tensors[f"exp_avg {name}"] = value
-    for name, value in trainer.adam.exp_avg_sq.items():
+    for name, value in adam.exp_avg_sq.items():
         tensors[f"exp_avg_sq {name}"] = value
-    kind, keys, pos, has_gauss, cached_gaussian = trainer.rng.get_state(legacy=True)
+    kind, keys, pos, has_gauss, cached_gaussian = trainer.generator
     tensors["generator"] = torch.from_numpy(np.asarray(keys).astype(np.int64))
     tensors["order"] = torch.from_numpy(trainer.progress.order.astype(np.int64))
     progress = {key: value for key, value in asdict(trainer.progress).items() if key != "order"}
     metadata: dict[str, Any] = {
         "progress": progress,
-        "step_count": trainer.adam.step_count,
         "log": trainer.log,
         "pid": os.getpid(),
         "generator": [kind, int(pos), int(has_gauss), float(cached_gaussian)],
@@ -157,17 +158,15 @@ def training_state(trainer: Trainer) -> Checkpoint:
 def restore_state(trainer: Trainer, state: Checkpoint) -> None:
     """Set a trainer to a state that `training_state` returned."""
     metadata, tensors = state.metadata, state.tensors
-    trainer.network.load_state_dict(
-        {name: tensors[f"weight {name}"] for name in trainer.network.state_dict()}
-    )
-    for name in trainer.adam.exp_avg:
-        trainer.adam.exp_avg[name].copy_(tensors[f"exp_avg {name}"])
-        trainer.adam.exp_avg_sq[name].copy_(tensors[f"exp_avg_sq {name}"])
-    trainer.adam.step_count = metadata["step_count"]
+    # In place, because a graph reads that memory.
+    for name, value in trainer.network.state_dict().items():
+        value.copy_(tensors[f"weight {name}"])
+    adam = trainer.training_step.adam
+    for name in adam.exp_avg:
+        adam.exp_avg[name].copy_(tensors[f"exp_avg {name}"])
+        adam.exp_avg_sq[name].copy_(tensors[f"exp_avg_sq {name}"])
     kind, pos, has_gauss, cached_gaussian = metadata["generator"]
     keys = tensors["generator"].numpy().astype(np.uint32)
-    trainer.rng.set_state((kind, keys, pos, has_gauss, cached_gaussian))
-    for key, value in metadata["progress"].items():
-        setattr(trainer.progress, key, value)
-    trainer.progress.order = tensors["order"].numpy()
     trainer.log = metadata["log"]
+    progress = TrainingProgress(order=tensors["order"].numpy(), **metadata["progress"])
+    trainer.go_to(progress, (kind, keys, pos, has_gauss, cached_gaussian))

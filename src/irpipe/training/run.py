@@ -38,16 +38,14 @@ def train(
         while trainer.progress.step < trainer.n_steps:
             begin = time.monotonic()
             try:
-                loss = trainer.step()
+                trainer.step()
+                trainer.progress.seconds += time.monotonic() - begin
+                is_epoch_end = trainer.progress.step % trainer.steps_per_epoch == 0
+                advance(1, trainer.log_epoch() if is_epoch_end else "")
+                state.save_if_due()
             except FloatingPointError as error:
                 state.save()
                 raise IrpipeError(
                     f"{error}; lower the recipe's lr (last good state: {state.path})"
                 ) from error
-            trainer.progress.step += 1
-            trainer.progress.loss_sum += loss
-            trainer.progress.seconds += time.monotonic() - begin
-            is_epoch_end = trainer.progress.step % trainer.steps_per_epoch == 0
-            advance(1, trainer.log_epoch() if is_epoch_end else "")
-            state.save_if_due()
         save(trainer.checkpoint(), trainer.log)

@@ -6,10 +6,10 @@ numpy's legacy generator, which is seeded before the weights and again before th
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,21 +22,20 @@ from irpipe.errors import IrpipeError
 from irpipe.methods import Objective
 from irpipe.networks.architectures import build
 from irpipe.networks.checkpoint import Checkpoint
-from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Classifier
 from irpipe.outside_code import import_kind
-from irpipe.runtime.cuda_graph import CudaGraphed
 from irpipe.runtime.device import versions
-from irpipe.runtime.threads import map_row_chunks
-from irpipe.training.adam import TensorFlowAdam
+from irpipe.training.adam import step_sizes
+from irpipe.training.draws import Draw, drawn_ahead
 from irpipe.training.plan import TrainingPlan
+from irpipe.training.training_step import TrainingStep
 from irpipe.training.weight_init import draw_weights
 
 VALIDATION_BATCH_SIZE = 500
 # One line of the training log. None: there are no held-out images to measure the accuracy on.
 LogLine = dict[str, float | None]
-# No classifier of images in [0, 1] starts from such a loss.
-DIVERGED_ABOVE = 1e6
+# On a GPU, which would wait for each check. A CPU checks each step.
+STEPS_PER_CHECK = 50
 
 
 @dataclass
@@ -47,17 +46,14 @@ class TrainingProgress:
     step: int
     # Indices of the training images in the order of the current epoch.
     order: np.ndarray
-    # Sum of the losses of this epoch's steps.
+    # Sum of the losses of this epoch's steps, up to the last check.
     loss_sum: float = 0.0
     # Seconds that this epoch's steps took.
     seconds: float = 0.0
 
 
 class Trainer:
-    """A network that is trained by a plan, from its initial weights to the last step.
-
-    The caller counts the steps: it increases `progress.step` after each call of `step`.
-    """
+    """A network that is trained by a plan, from its initial weights to the last step."""
 
     def __init__(self, plan: TrainingPlan, data_dir: Path, device: torch.device) -> None:
         """Raise IrpipeError if the data set is missing or smaller than a batch."""
@@ -66,115 +62,126 @@ class Trainer:
         self.plan = plan
         self.recipe = plan.recipe
         self.device = device
-        self.shape = dataset.shape
         n = dataset.n_validation
         self.training = images.part(slice(n, None), device)
         self.validation = images.part(slice(n), device)
         self.data_sha256 = images.sha256()
         self.eps = self.recipe["eps"] if self.recipe["eps"] is not None else dataset.train_eps
-        method = import_kind("methods", plan.options["kind"])
-        options = {key: value for key, value in plan.options.items() if key != "kind"}
-        self.objective = cast(Callable[..., Objective], partial(method.objective, **options))
-        self.network = build(plan.model, dataset.shape, len(dataset.class_names))
-        draw_weights(self.network, np.random.RandomState(plan.seed))
-        self.network.to(device)
-        self.graphed_maximisation = CudaGraphed(
-            lambda *tensors: self._inner_maximisation(self._folded(), *tensors)
-        )
-        self.adam = TensorFlowAdam(self.network)
-        self.rng = np.random.RandomState(plan.seed)
         self.steps_per_epoch: int = len(self.training) // self.recipe["batch_size"]
         if not self.steps_per_epoch:
             raise IrpipeError(
                 f"recipe.batch_size: {self.recipe['batch_size']}, but there are "
                 f"{len(self.training)} training images"
             )
-        self.progress = TrainingProgress(0, np.arange(0))
-        # The rest of the current epoch. None: it starts at the current step.
-        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
+        method = import_kind("methods", plan.options["kind"])
+        options = {key: value for key, value in plan.options.items() if key != "kind"}
+        objective = cast(Callable[..., Objective], partial(method.objective, **options))
+        self.network = build(plan.model, dataset.shape, len(dataset.class_names))
+        draw_weights(self.network, np.random.RandomState(plan.seed))
+        self.network.to(device)
+        self.training_step = TrainingStep(self.network, objective, self.recipe, dataset.shape)
+        steps = np.arange(self.n_steps)
+        self.all_eps = self.scheduled("eps_schedule", steps) * self.eps
+        schedule = [self.all_eps, step_sizes(self.scheduled("lr", steps).tolist())]
+        self.schedule = torch.tensor(np.stack(schedule, axis=1), dtype=torch.float32).to(device)
+        self.noise_shape = self.recipe["batch_size"], *dataset.shape
+        # The method's traits, from a blank image: they are the same for every batch.
+        with torch.no_grad():
+            blank = torch.zeros(1, *dataset.shape, device=device)
+            self.traits = objective(self.training_step.folded(), blank, self.training.labels[:1])
         self.log: list[LogLine] = []
+        generator = np.random.RandomState(plan.seed).get_state(legacy=True)
+        self.go_to(TrainingProgress(0, np.arange(0)), generator)
 
     @property
     def n_steps(self) -> int:
         """Number of steps of the complete training."""
         return int(self.recipe["epochs"]) * self.steps_per_epoch
 
-    def scheduled(self, name: str) -> float:
-        """The recipe's `lr` or `eps_schedule` at the current step, linear between its points."""
-        steps, values = zip(*self.recipe[name], strict=True)
-        return float(np.interp(self.progress.step, steps, values))
+    def scheduled(self, name: str, steps: np.ndarray | int) -> np.ndarray:
+        """The recipe's `lr` or `eps_schedule` at `steps`, linear between its points."""
+        points, values = zip(*self.recipe[name], strict=True)
+        scheduled: np.ndarray = np.interp(steps, points, values)
+        return scheduled
 
-    def step(self) -> float:
-        """Take one step and return its loss.
+    def go_to(self, progress: TrainingProgress, generator: Any) -> None:
+        """Go on from `progress`, with the weights as they are and the generator in this state."""
+        self.progress = progress
+        self.generator = generator
+        # The rest of the current epoch. None: it starts at the current step.
+        self.batches: Iterator[tuple[Tensor, Tensor]] | None = None
+        rng = np.random.RandomState()
+        rng.set_state(generator)
+        steps = range(progress.step, self.n_steps)
+        self.draws = drawn_ahead(partial(self._draw, rng), steps)
+        self.training_step.start_report(progress.loss_sum)
+        self._keep()
 
-        Raises FloatingPointError if the loss or its gradients diverge. Weights and generator are
-        then as they were before the step.
+    def step(self) -> None:
+        """Take one step. Each `STEPS_PER_CHECK` steps and after each epoch, call `check`."""
+        draw = next(self.draws)
+        images, labels = self._next_batch(draw.order)
+        noise = None if draw.noise is None else draw.noise.to(self.device, non_blocking=True)
+        self.training_step(images, labels, self.schedule[self.progress.step], noise)
+        self.generator = draw.generator
+        self.progress.step += 1
+        n_unchecked = self.progress.step - self.kept_progress.step
+        is_epoch_end = self.progress.step % self.steps_per_epoch == 0
+        if is_epoch_end or n_unchecked >= STEPS_PER_CHECK or self.device.type == "cpu":
+            self.check()
+
+    def check(self) -> None:
+        """Wait for the device, and see whether a loss or its gradients have diverged.
+
+        If so, go back to the last check and repeat the steps one by one. Raise FloatingPointError
+        at the one that diverges. All is then as it was before that step.
         """
-        generator, order = self.rng.get_state(), self.progress.order
-        images, labels = self._next_batch()
-        objective = self.objective(self.network, images, labels)
-        eps = self.scheduled("eps_schedule") * self.eps
-        if objective.uses_adversarial and eps > 0:
-            images = self.perturb(images, labels, eps, objective)
-        loss = objective.loss(images)
-        names, weights = zip(*self.network.named_parameters(), strict=True)
-        gradients = torch.autograd.grad(loss, weights, materialize_grads=True)
-        value = float(loss.detach())
-        is_finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
-        if not (abs(value) < DIVERGED_ABOVE and is_finite):
-            self.rng.set_state(generator)
-            self.progress.order, self.batches = order, None
+        n_unchecked = self.progress.step - self.kept_progress.step
+        if not n_unchecked:
+            return
+        report = self.training_step.read_report()
+        if not report.n_diverged:
+            self.progress.loss_sum = report.loss_sum
+            self._keep()
+            return
+        self.training_step.go_back()
+        self.go_to(self.kept_progress, self.kept_generator)
+        if n_unchecked == 1:
             raise FloatingPointError(
-                f"method {self.plan.method}: loss is {value} at step {self.progress.step}"
+                f"method {self.plan.method}: loss is {report.loss} at step {self.progress.step}"
             )
-        self.adam.step(dict(zip(names, gradients, strict=True)), self.scheduled("lr"))
-        return value
+        for _ in range(n_unchecked):
+            self.step()
+            self.check()
 
-    def _next_batch(self) -> tuple[Tensor, Tensor]:
-        """Return images and labels of the current step; the first of an epoch draws its order."""
-        batch = self.progress.step % self.steps_per_epoch
-        if batch == 0:
-            self.progress.order = self.rng.permutation(len(self.training))
-        if batch == 0 or self.batches is None:
+    def _keep(self) -> None:
+        """Keep what `check` may go back to."""
+        self.training_step.keep()
+        self.kept_progress = replace(self.progress)
+        self.kept_generator = self.generator
+
+    def _draw(self, rng: np.random.RandomState, step: int) -> Draw:
+        """Draw what a step draws: the order of the images, if an epoch starts, then the noise."""
+        order = noise = None
+        if step % self.steps_per_epoch == 0:
+            order = rng.permutation(len(self.training))
+        if self.traits.uses_adversarial and self.all_eps[step] > 0:
+            like, eps = torch.empty(self.noise_shape), self.all_eps[step]
+            noise = random_perturbation(rng, self.traits.init, eps, like)
+            if self.device.type == "cuda":
+                noise = noise.pin_memory()  # else its copy to the device would wait
+        return Draw(order, noise, rng.get_state(legacy=True))
+
+    def _next_batch(self, order: np.ndarray | None) -> tuple[Tensor, Tensor]:
+        """Return images and labels of the current step; `order` is that of an epoch that starts."""
+        if order is not None:
+            self.progress.order, self.batches = order, None
+        if self.batches is None:
             complete = self.steps_per_epoch * self.recipe["batch_size"]
             rows = self.progress.order[:complete].reshape(self.steps_per_epoch, -1)
-            self.batches = self.training.batches(list(rows[batch:]))
+            self.batches = self.training.batches(rows[self.progress.step % self.steps_per_epoch :])
         images, labels = next(self.batches)
         return images.to(self.device), labels
-
-    def perturb(self, images: Tensor, labels: Tensor, eps: float, objective: Objective) -> Tensor:
-        """Return the images that maximise the method's inner loss within `eps` (C.2).
-
-        `objective` is that of the batch; it decides the random start.
-        """
-        noise = random_perturbation(self.rng, objective.init, eps, images)
-        start = (images + noise).clamp(0, 1)
-        eps_column = images.new_full((len(images), 1, 1, 1), eps)  # rows can be split into chunks
-        tensors = images, labels, start, eps_column
-        if self.device.type != "cpu":
-            return self.graphed_maximisation(*tensors)[0]
-        maximise = partial(self._inner_maximisation, self._folded())
-        if objective.separable:
-            return map_row_chunks(maximise, *tensors)[0]
-        return maximise(*tensors)[0]
-
-    def _folded(self) -> FoldedNetwork:
-        """The network with its current weights, for loops that change the images only."""
-        return FoldedNetwork(self.network, self.shape)
-
-    def _inner_maximisation(
-        self, folded: FoldedNetwork, images: Tensor, labels: Tensor, start: Tensor, eps: Tensor
-    ) -> list[Tensor]:
-        """Return the last iterate, `[N, C, H, W]` float32, as a list of one.
-
-        The iterates are float64, because numpy makes them so in the released code (C.2).
-        """
-        with torch.no_grad():
-            objective = self.objective(folded, images, labels)
-        update = linf_sign_update(images, eps, self.recipe["inner_step_size"])
-        steps = self.recipe["inner_steps"]
-        *_, last = gradient_ascent(start, objective.get_inner_loss(), update, steps)
-        return [last.float()]
 
     def validate(self) -> LogLine:
         """Accuracy on the held-out images, clean and after PGD; None if there are no such images.
@@ -182,7 +189,7 @@ class Trainer:
         PGD takes the inner steps of the recipe, without a random start, up the cross-entropy and
         within the final eps.
         """
-        folded = self._folded()
+        folded = self.training_step.folded()
         n_clean = n_attacked = 0
         for start in range(0, len(self.validation), VALIDATION_BATCH_SIZE):
             rows = slice(start, start + VALIDATION_BATCH_SIZE)
@@ -206,17 +213,20 @@ class Trainer:
 
     def log_epoch(self) -> str:
         """Add a line on the epoch that has just ended to `log`, and return it in words."""
+        step = self.progress.step
         line: LogLine = {
-            "epoch": self.progress.step // self.steps_per_epoch,
-            "step": self.progress.step,
+            "epoch": step // self.steps_per_epoch,
+            "step": step,
             "loss": self.progress.loss_sum / self.steps_per_epoch,
             **self.validate(),
-            "eps": self.scheduled("eps_schedule") * self.eps,
-            "lr": self.scheduled("lr"),
+            "eps": float(self.scheduled("eps_schedule", step)) * self.eps,
+            "lr": float(self.scheduled("lr", step)),
             "seconds": self.progress.seconds,
         }
         self.log.append(line)
         self.progress.loss_sum = self.progress.seconds = 0.0
+        self.training_step.start_report(0.0)
+        self._keep()
         clean, attacked = line["clean_accuracy"], line["attacked_accuracy"]
         text = f"loss {line['loss']:.4f}"
         if clean is None or attacked is None:
