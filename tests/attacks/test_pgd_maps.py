@@ -201,7 +201,16 @@ def test_image_shown_is_the_one_asked_for_or_the_first_that_changed_class(
         "prediction": np.array([[[4], [4]], [[5], [1]], [[3], [1]]]),
     }
     result = Result({}, arrays)
-    assert [saliency_maps._row(result, index, "f") for index in (None, 5, 9, 2)] == [2, 0, 1, 2]
+    assert [saliency_maps._row(result, index, [result], "f") for index in (None, 5, 9, 2)] == [
+        2,
+        0,
+        1,
+        2,
+    ]
+    # Both classify images 0 and 2, and only at 0 do they differ under attack.
+    other = Result({}, arrays | {"prediction": np.array([[[4], [1]], [[0], [0]], [[3], [1]]])})
+    rows = [saliency_maps._row(one, None, [result, other], "f") for one in (result, other)]
+    assert rows == [0, 0]
 
 
 def test_figure_says_what_it_lacks(

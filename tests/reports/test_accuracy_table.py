@@ -114,14 +114,21 @@ def test_several_seeds_get_their_mean_and_spread(tmp_path: Path) -> None:
         ("int", "mean of 2", "0.85", "0.070711")
     ] * 5
     assert {row[name] for row in means for name in ("low", "high", "difference")} == {""}
-    assert "| Int mean of 2 seeds | 0.850 ± 0.071 |" in paths[2].read_text(encoding="utf-8")
+    text = paths[2].read_text(encoding="utf-8")
+    assert "| Int mean of 2 seeds | 0.850 ± 0.071 |" in text
+    assert "| Int (seed1) | 0.900 [" in text
+    assert text.endswith("± gives the standard deviation over seeds.\n")
+    assert "published" not in text
 
 
 def test_without_published_values_columns_end_at_the_eps_of_training(tmp_path: Path) -> None:
     result = make_pgd_result([0.9] * 6, MNIST_EPS, run="seed0")
     paths = accuracy_table.report([result], tmp_path / "t", title="T", steps=10)
     assert [row["eps"] for row in read_rows(paths[0])] == ["0", "0.05", "0.1", "0.2", "0.3"]
-    assert "| Int (seed0) | 0.900 [0.85, 0.93] |" in paths[2].read_text(encoding="utf-8")
+    text = paths[2].read_text(encoding="utf-8")
+    assert "| Int | 0.900 [0.85, 0.93] |" in text
+    # The legend explains no mark that does not occur.
+    assert text.endswith("and its 95% Wilson interval in brackets.\n")
 
 
 def test_relabelled_rows_show_the_printed_label(tmp_path: Path) -> None:

@@ -91,8 +91,19 @@ def test_training_cost_shows_the_first_network_of_a_method(tmp_path: Path) -> No
     svg = training_cost.report([*logs, *results], tmp_path / "c", title="T")[2].read_text(
         encoding="utf-8"
     )
-    assert "<!-- trained on cpu -->" in svg
-    assert "<!-- accuracy, 200 steps, ε = 0.3 (points) -->" in svg
+    assert "<!-- on cpu -->" in svg
+    assert "<!-- accuracy, 200 steps, -->" in svg
+    assert "<!-- ε = 0.3 -->" in svg
+
+
+@pytest.mark.parametrize(("runs", "are_named"), [(["seed0"], False), (["seed0", "seed1"], True)])
+def test_a_single_run_has_no_entry_in_the_legend(
+    tmp_path: Path, runs: list[str], are_named: bool
+) -> None:
+    results = [make_pgd_result([0.9], [0.3], run=run) for run in runs]
+    svg = accuracy_curve.report(results, tmp_path / "c", title="T")[2].read_text(encoding="utf-8")
+    assert "<!-- Int -->" in svg
+    assert all((f"<!-- {run} -->" in svg) is are_named for run in runs)
 
 
 def test_figures_name_what_they_lack(tmp_path: Path) -> None:

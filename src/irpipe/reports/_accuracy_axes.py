@@ -5,6 +5,7 @@ from matplotlib.lines import Line2D
 
 from irpipe.analysis.claims import is_papers_attack
 from irpipe.published import PGD_TABLES, published_table
+from irpipe.reports._plotting import GREY
 from irpipe.results.labels import (
     EPS_TOLERANCE,
     NORM_SYMBOLS,
@@ -50,7 +51,7 @@ def draw_published(
             if sweep == "steps" and abs(key.eps - train_eps) < EPS_TOLERANCE:
                 points.add((float(key.steps), published.value, colour))
     for x, y, colour in sorted(points):
-        panel.plot(x, y, "o", markersize=5, markerfacecolor="none", markeredgecolor=colour)
+        panel.plot(x, y, "o", markersize=7, markerfacecolor="none", markeredgecolor=colour)
     return bool(points)
 
 
@@ -73,6 +74,7 @@ def format_axes(panel: Axes, group: list[Result], sweep: str) -> None:
 
 def published_handle() -> Line2D:
     """The legend's entry of published values."""
-    hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color="#444444")
+    hollow = Line2D([], [], linestyle="", marker="o", markerfacecolor="none", color=GREY)
+    hollow.set_markersize(7)
     hollow.set_label("published")
     return hollow

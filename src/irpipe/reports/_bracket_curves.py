@@ -17,13 +17,21 @@ from irpipe.reports._accuracy_axes import (
     format_axes,
     published_handle,
 )
-from irpipe.reports._plotting import LineStyle, legend_handles, method_styles
+from irpipe.reports._plotting import (
+    COLUMN_WIDTH,
+    GREY,
+    TEXT_WIDTH,
+    LineStyle,
+    add_legend,
+    add_title,
+    legend_handles,
+    method_styles,
+)
 from irpipe.results.accuracy import Accuracy, accuracy
 from irpipe.results.labels import DatasetModel, dataset_model_label, result_name
 from irpipe.results.result import Result
 
 N_COLUMNS = 4
-GREY = "#444444"
 ATTACKED, CERTIFIED = "v", "^"  # markers that point at each other
 HATCH = "/////"
 
@@ -58,8 +66,8 @@ def draw_brackets(
     results = [result for networks in groups.values() for result, _ in networks]
     colours, line_styles = method_styles(results)
     n_columns = max(map(len, rows))
-    size = (max(2.3 * n_columns + 0.5, 4.5), 2.0 * len(rows) + 1.5)
-    figure = Figure(figsize=size, layout="constrained")
+    width = TEXT_WIDTH if n_columns > 1 else COLUMN_WIDTH
+    figure = Figure(figsize=(width, 2.0 * len(rows) + 1.2), layout="constrained")
     axes = figure.subplots(len(rows), n_columns, squeeze=False, sharey=True)
     has_published = False
     for row, panels in zip(axes, rows, strict=True):
@@ -72,25 +80,16 @@ def draw_brackets(
             has_published |= draw_published(axis, panel.pair, group, sweep, steps, colours)
             format_axes(axis, group, sweep)
             x_label = axis.get_xlabel() if panels is rows[-1] else ""
-            axis.set_xlabel(x_label, fontsize=8)
+            axis.set_xlabel(x_label)
             axis.set_ylabel("")
             axis.tick_params(labelsize=7)
-            axis.set_title(_panel_title(panel, group[0], sweep, steps), fontsize=8)
+            axis.set_title(_panel_title(panel, group[0], sweep, steps))
         for axis in row[len(panels) :]:
             axis.remove()
-    figure.supylabel("share of test images", fontsize=9)
-    figure.suptitle(title, fontsize=10)
-    handles = _handles(results, has_published)
-    if len(line_styles) > 1:
-        handles += legend_handles({}, line_styles)
-    n_legend_columns = 2 if n_columns > 2 else 1
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=n_legend_columns,
-        frameon=False,
-        fontsize=8,
-    )
+    figure.supylabel("share of test images", fontsize=8)
+    add_title(figure, title)
+    handles = [*_handles(results, has_published), *legend_handles({}, line_styles)]
+    add_legend(figure, handles, COLUMN_WIDTH)
     return figure
 
 

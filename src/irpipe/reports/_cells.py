@@ -112,6 +112,7 @@ def sub_table(
     A method that was trained from several seeds gets one more row for each metric, with their mean
     and standard deviation. The data frame has one row per cell.
     """
+    results = [row[0].result for row in rows]
     proven = {network_of(row[0].result) for row in rows if row[0].metric == "certified"}
 
     def suffix(cell: TableCell) -> str:
@@ -119,7 +120,11 @@ def sub_table(
         return LABEL_SUFFIXES[cell.metric] if network_of(cell.result) in proven else ""
 
     text_rows = [
-        [_network_text(row, suffix(row[0])), *(cell.text() for cell in row)] for row in rows
+        [
+            _network_text(row, method_label(row[0].result, results) + suffix(row[0])),
+            *(cell.text() for cell in row),
+        ]
+        for row in rows
     ]
     records = [cell.record(table) for row in rows for cell in row]
     trained: dict[tuple[str, str], list[list[TableCell]]] = {}
@@ -154,15 +159,15 @@ def _in_parentheses(published: PublishedValue | None) -> str:
     return f"({published.value:.3f})" if published else ""
 
 
-def _network_text(row: list[TableCell], suffix: str) -> CellText:
-    """The label of a network, with the method under which the paper prints it if that differs."""
+def _network_text(row: list[TableCell], label: str) -> CellText:
+    """The label of a network with the method under which the paper prints it if that differs."""
     result = row[0].result
     labels = {cell.published.published_as for cell in row if cell.published}
     others = labels - {result.attrs["method"]}
     second_line = "".join(f"printed as {METHODS[label]}" for label in others)
     if result.attrs["kind"] == "certify" and row[0].metric == "accuracy":
         second_line = "attacked by the search for proofs"
-    return CellText(method_label(result) + suffix, second_line=second_line)
+    return CellText(label, second_line=second_line)
 
 
 def _mean_and_spread(cells: Sequence[TableCell]) -> tuple[float, float]:

@@ -1,12 +1,15 @@
-"""Colours of methods, line styles of runs, fonts, and saving, for all figures."""
+"""Colours and markers of methods, line styles of runs, sizes, titles, legends, and saving."""
 
 import io
+import textwrap
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -31,6 +34,22 @@ COLOURS = {
 }
 # Colours of other methods: Paul Tol's muted scheme.
 MORE_COLOURS = ("#882255", "#117733", "#999933", "#332288")
+# By these, methods are told apart in grey.
+MARKERS = {
+    "normal": "o",
+    "adv": "s",
+    "trades": "D",
+    "ig_norm": "v",
+    "ig_sum_norm": "<",
+    "int_one_class": "P",
+    "int": "^",
+    "int_adv": "X",
+}
+OTHER_MARKER = "d"
+# Inches: a column of a paper and its text's width. There, figures have letters of 8 points.
+COLUMN_WIDTH = 3.4
+TEXT_WIDTH = 7.0
+GREY = "#444444"
 LineStyle = Literal["-", "--", ":", "-."]
 LINE_STYLES: tuple[LineStyle, ...] = ("-", "--", ":", "-.")
 # Metadata of each format. None leaves out what changes from one file to the next.
@@ -49,7 +68,11 @@ def plot_style(**more: Any) -> AbstractContextManager[None]:
     settings = {
         "svg.hashsalt": "irpipe",
         "figure.dpi": 150,
-        "font.size": 9,
+        "font.size": 8,
+        "axes.titlesize": 8,
+        "legend.fontsize": 8,
+        "legend.frameon": False,
+        "lines.markersize": 4,
         "axes.spines.top": False,
         "axes.spines.right": False,
         "text.parse_math": False,  # a $ in a title is a dollar sign
@@ -76,16 +99,33 @@ def method_styles(results: list[Result]) -> tuple[dict[str, str], dict[str, Line
 
 
 def legend_handles(colours: dict[str, str], line_styles: dict[str, LineStyle]) -> list[Line2D]:
-    """One line per method in its colour, then one line per run in its style."""
+    """One entry per method and, if there are several runs, one line per run in its style."""
     methods = [
-        Line2D([], [], color=colour, label=METHODS.get(method, method))
+        Line2D([], [], color=colour, marker=marker(method), label=METHODS.get(method, method))
         for method, colour in colours.items()
     ]
     runs = [
-        Line2D([], [], color="#444444", linestyle=line_style, label=run)
+        Line2D([], [], color=GREY, linestyle=line_style, label=run)
         for run, line_style in line_styles.items()
     ]
-    return methods + runs
+    return methods + (runs if len(runs) > 1 else [])
+
+
+def marker(method: str) -> str:
+    """The marker of a method, the same in all figures."""
+    return MARKERS.get(method, OTHER_MARKER)
+
+
+def add_title(figure: Figure, title: str) -> None:
+    """Write the title above the figure, in as many lines as its width needs."""
+    n_letters = round(14 * figure.get_figwidth())
+    figure.suptitle(textwrap.fill(title, n_letters), fontsize=9)
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], column_width: float = 1.1) -> None:
+    """Write the legend below the panels, in columns of so many inches."""
+    n_columns = max(1, int(figure.get_figwidth() / column_width))
+    figure.legend(handles=handles, loc="outside lower center", ncols=n_columns)
 
 
 def use_log_scale(panel: Axes, axis_name: Literal["x", "y"]) -> None:

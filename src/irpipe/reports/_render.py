@@ -62,6 +62,17 @@ class TablePage:
     is_prose: bool = False
 
 
+def legend(sentences: Sequence[tuple[str, str]], subtables: Sequence[SubTable]) -> str:
+    """The legend of tables, from pairs of a mark and a sentence: those whose mark occurs.
+
+    It has to occur in a cell right of the row's label. The mark "" always occurs.
+    """
+    cells = [cell for table in subtables for row in table.rows for cell in row[1:]]
+    marks = {"", *(cell.mark for cell in cells)}
+    text = "\n".join(f"{cell.text} {cell.muted} {cell.second_line}" for cell in cells)
+    return " ".join(sentence for mark, sentence in sentences if mark in marks or mark in text)
+
+
 def write(output: Path, page: TablePage, frame: "pd.DataFrame") -> list[Path]:
     """Write `frame` as .csv and .parquet, `page` as .md, .tex and .html; return the five paths.
 

@@ -20,8 +20,13 @@ from irpipe.reports._accuracy_axes import (
 )
 from irpipe.reports._bracket_curves import draw_brackets
 from irpipe.reports._plotting import (
+    COLUMN_WIDTH,
+    TEXT_WIDTH,
     LineStyle,
+    add_legend,
+    add_title,
     legend_handles,
+    marker,
     method_styles,
     plot_style,
     save_figure,
@@ -74,27 +79,29 @@ def _draw_curves(
     colours, line_styles = method_styles([result for group in groups.values() for result in group])
     n_columns = min(len(groups), 3)
     n_rows = math.ceil(len(groups) / n_columns)
-    size = (3.4 * n_columns + 1.5, 2.9 * n_rows + 0.4)
-    figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    width = TEXT_WIDTH if n_columns > 1 else COLUMN_WIDTH
+    figure = Figure(figsize=(width, 2.2 * n_rows + 0.9), layout="constrained")
+    panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
     has_published = False
-    for panel, (pair, group) in zip(panels, groups.items(), strict=False):
+    for index, (panel, (pair, group)) in enumerate(zip(panels, groups.items(), strict=False)):
         fixed = fixed_label(group[0], sweep, steps)
-        panel.set_title(f"{dataset_model_label(pair)}, {fixed}", fontsize=9)
+        panel.set_title(f"{dataset_model_label(pair)}, {fixed}")
         for result in group:
             points = _points(result, sweep, steps)
             if not points:
                 name = result_name(result)
                 raise IrpipeError(f"{report}: {name} was not evaluated at {fixed}")
             attrs = result.attrs
-            _draw(panel, points, colours[attrs["method"]], line_styles[attrs["run"]])
+            method = attrs["method"]
+            _draw(panel, points, colours[method], marker(method), line_styles[attrs["run"]])
         has_published |= draw_published(panel, pair, group, sweep, steps, colours)
         format_axes(panel, group, sweep)
+        if index % n_columns:
+            panel.set_ylabel("")
     for panel in panels[len(groups) :]:
         panel.remove()
-    figure.suptitle(title, fontsize=10)
-    handles = _legend_handles(colours, line_styles, has_published)
-    figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+    add_title(figure, title)
+    add_legend(figure, _legend_handles(colours, line_styles, has_published))
     return figure
 
 
@@ -110,11 +117,11 @@ def _points(result: Result, sweep: str, steps: int) -> Points:
     return sorted((x, measured) for x, measured in values if measured)
 
 
-def _draw(panel: Axes, points: Points, colour: str, line_style: LineStyle) -> None:
+def _draw(panel: Axes, points: Points, colour: str, marker: str, line_style: LineStyle) -> None:
     x = [x for x, _ in points]
     value, _, low, high = zip(*(measured for _, measured in points), strict=True)
-    panel.plot(x, value, line_style, color=colour, linewidth=1.3)
-    panel.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
+    panel.plot(x, value, line_style, color=colour, marker=marker, linewidth=1.2)
+    panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _legend_handles(

@@ -15,7 +15,7 @@ from irpipe.errors import IrpipeError
 from irpipe.option_types import Count, Names
 from irpipe.published import PublishedKey, PublishedValue, published_table
 from irpipe.reports._cells import TableCell, accuracy_cell, missing_column_message, sub_table
-from irpipe.reports._render import TablePage, write
+from irpipe.reports._render import TablePage, legend, write
 from irpipe.results import to_frame
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.frame import accuracy_in
@@ -24,15 +24,22 @@ from irpipe.results.result import Result
 from irpipe.results.select import select_with_proofs
 
 LEGEND = (
-    "Each cell shows the accuracy on the n attacked test images, its 95% Wilson interval in "
-    "brackets, and the published value in parentheses. * marks an accuracy that differs from the "
-    "published value by one image, ** by more. ± gives the standard deviation over seeds."
+    (
+        "",
+        "Each cell shows the accuracy on the n attacked test images, and its 95% Wilson interval "
+        "in brackets.",
+    ),
+    ("(", "The published value stands in parentheses."),
+    ("*", "* marks an accuracy that differs from the published value by one image."),
+    ("**", "** marks one that differs by more images."),
+    ("±", "± gives the standard deviation over seeds."),
 )
 PROOFS_LEGEND = (
-    " An image is certified if a proof says that no attack within ε can break it. It is undecided "
+    "",
+    "An image is certified if a proof says that no attack within ε can break it. It is undecided "
     "if it is not certified, and neither this attack nor the search for proofs has broken it. So "
     "the accuracy of these images under the strongest attack that can exist lies between certified "
-    "and the sum of certified and undecided."
+    "and the sum of certified and undecided.",
 )
 
 NO_IMAGES = Accuracy(math.nan, 0, math.nan, math.nan)
@@ -65,7 +72,7 @@ def report(
     """
     published_values = published_table(published) if published else {}
     subtables, frames = [], []
-    legend = LEGEND
+    sentences = LEGEND
     for pair, networks in select_with_proofs(results, attack, certify, output.name).items():
         group = [result for result, _ in networks]
         if sweep == "eps":
@@ -77,11 +84,12 @@ def report(
             rows.append(_accuracy_row(output.name, result, columns, published_values))
             if proofs:
                 rows += _proof_rows(output.name, result, proofs, columns)
-                legend = LEGEND + PROOFS_LEGEND
+                sentences = (*LEGEND, PROOFS_LEGEND)
         subtable, frame = sub_table(output.name, _heading(pair, sweep, rows), columns, rows)
         subtables.append(subtable)
         frames.append(frame)
-    return write(output, TablePage(title, subtables, legend), pd.concat(frames, ignore_index=True))
+    page = TablePage(title, subtables, legend(sentences, subtables))
+    return write(output, page, pd.concat(frames, ignore_index=True))
 
 
 def _accuracy_row(

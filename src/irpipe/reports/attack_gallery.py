@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from irpipe.analysis.table5_scoring import attack_title
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Index, Names
-from irpipe.reports._plotting import plot_style, save_figure
-from irpipe.results.labels import DatasetModel, dataset_model_label, method_label, result_name
+from irpipe.reports._plotting import add_title, plot_style, save_figure
+from irpipe.results.labels import dataset_model_label, method_label, result_name
 from irpipe.results.result import Result
 from irpipe.results.select import select_attacks
 
@@ -40,16 +40,16 @@ def report(
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(len(rows), len(attacks) + 1, squeeze=False)
         for row_panels, (pair, network) in zip(panels, rows, strict=True):
-            _draw_row(row_panels, pair, network, image, output.name)
+            label = f"{method_label(network[0], results)}\n{dataset_model_label(pair)}"
+            row_panels[0].set_ylabel(label, fontsize=7)
+            _draw_row(row_panels, network, image, output.name)
         for panel, panel_title in zip(panels[0], titles, strict=True):
             panel.set_title(panel_title, fontsize=8)
-        figure.suptitle(title, fontsize=10)
+        add_title(figure, title)
         return save_figure(figure, output)
 
 
-def _draw_row(
-    panels: np.ndarray, pair: DatasetModel, results: list[Result], image: int, report: str
-) -> None:
+def _draw_row(panels: np.ndarray, results: list[Result], image: int, report: str) -> None:
     """Draw the clean image, and the image under the attack of each result."""
     for result in results:
         n_stored = len(result.arrays["adversarial_uint8"])
@@ -61,8 +61,6 @@ def _draw_row(
     class_names = results[0].attrs["class_names"]
     first = results[0].arrays
     _draw(panels[0], first["clean_uint8"][image, 0, 0], class_names[first["label"][image]])
-    label = f"{method_label(results[0])}\n{dataset_model_label(pair)}"
-    panels[0].set_ylabel(label, fontsize=7)
     for panel, result in zip(panels[1:], results, strict=True):
         prediction = result.arrays["prediction"][image, 0, 0]
         pixels = result.arrays["adversarial_uint8"][image, 0, 0]

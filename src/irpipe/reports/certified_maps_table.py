@@ -62,7 +62,9 @@ def report(
     groups = select_attacks(results, [attack, top_k_attack], output.name, ("eps",))
     for pair, networks in groups.items():
         group = [record for network in networks for record in _records(output.name, *network)]
-        labels = [method_label(maps) for maps, _ in networks for eps in maps.arrays["eps"] if eps]
+        labels = [
+            method_label(maps, results) for maps, _ in networks for eps in maps.arrays["eps"] if eps
+        ]
         rows = [_text(label, record) for label, record in zip(labels, group, strict=True)]
         heading = f"{dataset_model_label(pair)}, k = {group[0]['top_k']}, n = {group[0]['n']}"
         subtables.append(SubTable(heading, HEADER, rows))

@@ -236,12 +236,13 @@ def _masking_flags(networks: Networks, report: str, files: FileNumbers) -> SubTa
     """One row per network: its flags, and the attacks that only others of its kind have met."""
     rows = []
     for pair, groups in networks.items():
-        all_attacks = dict.fromkeys(result.attrs["attack"] for group in groups for result in group)
+        results = [result for group in groups for result in group]
+        all_attacks = dict.fromkeys(result.attrs["attack"] for result in results)
         for group in groups:
             attacks = {result.attrs["attack"] for result in group}
             flags = masking_flags(group, report)
             texts = (
-                f"{dataset_model_label(pair)}, {method_label(group[0])}",
+                f"{dataset_model_label(pair)}, {method_label(group[0], results)}",
                 summarise(flags) if flags else NOT_RUN,
                 ", ".join(attack for attack in all_attacks if attack not in attacks) or "–",
                 files.cite(group),

@@ -7,18 +7,28 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from irpipe.analysis.nds import NDS_ARRAYS, measures_of
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Index
 from irpipe.published import CLASS_SETS, INTERPRETERS, NORMS
-from irpipe.reports._plotting import plot_style, save_figure
+from irpipe.reports._plotting import (
+    COLUMN_WIDTH,
+    GREY,
+    TEXT_WIDTH,
+    add_legend,
+    add_title,
+    plot_style,
+    save_figure,
+)
 from irpipe.results.labels import dataset_model, dataset_model_label, method_label, result_name
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
 from irpipe.statistics import bootstrap
 
-COLOURS = {"one": "#D55E00", "two": "#0072B2", "all": "#009E73"}  # Okabe and Ito's palette
+# By class set: a colour of Paul Tol's muted scheme that no method has, and a marker.
+STYLES = {"one": ("#CC6677", "v"), "two": ("#332288", "o"), "all": ("#44AA99", "s")}
 
 
 def report(
@@ -48,13 +58,23 @@ def report(
         dict.fromkeys(measure.norm for result in networks for measure in measures_of(result))
     )
     with plot_style():
-        size = (3.6 * len(norms) + 0.4, 2.9 * len(networks) + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(networks), len(norms), squeeze=False)
+        width = TEXT_WIDTH if len(norms) > 1 else COLUMN_WIDTH
+        figure = Figure(figsize=(width, 2.0 * len(networks) + 0.8), layout="constrained")
+        panels = figure.subplots(len(networks), len(norms), squeeze=False, sharex=image is None)
         for row, result in zip(panels, networks, strict=True):
+            network = f"{dataset_model_label(dataset_model(result))}, "
+            network += method_label(result, networks)
+            interpreter = INTERPRETERS[result.attrs["options"]["interpreter"]]
             for panel, norm in zip(row, norms, strict=True):
+                panel.set_title(f"{network}, {interpreter}")
                 _draw_panel(panel, result, norm, image, output.name)
-        figure.suptitle(title, fontsize=10)
+        for panel in panels[-1]:
+            if image is None:
+                panel.set_xlabel("ε / ε* (ε*: the smallest ε that succeeds)")
+            else:
+                panel.set_xlabel("\N{SCRIPT SMALL L}∞ distance from the clean image")
+        add_title(figure, title)
+        add_legend(figure, _legend_handles(networks), 1.3)
         return save_figure(figure, output)
 
 
@@ -67,22 +87,26 @@ def _draw_panel(panel: Axes, result: Result, norm: str, image: int | None, repor
         else:
             x, y = _image_curve(result, index, image, report)
             low, high = y, y
-        colour = COLOURS[measure.class_set]
-        label = CLASS_SETS[measure.class_set]
-        panel.plot(x, y, "-o", color=colour, label=label, linewidth=1.3, markersize=3)
-        panel.plot(x[:1], y[:1], "o", color=colour, markerfacecolor="white", markersize=6)
-        panel.fill_between(x, low, high, color=colour, alpha=0.1, linewidth=0)
-    network = f"{dataset_model_label(dataset_model(result))}, {method_label(result)}"
-    interpreter = INTERPRETERS[result.attrs["options"]["interpreter"]]
-    panel.set_title(f"{network}, {interpreter}", fontsize=9)
+        colour, marker = STYLES[measure.class_set]
+        panel.plot(x, y, color=colour, marker=marker, linewidth=1.2)
+        panel.plot(x[:1], y[:1], marker, color=colour, markerfacecolor="white", markersize=6)
+        panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     panel.set_ylabel(f"{'squared ' if norm == 'l2' else ''}{NORMS[norm]} discrepancy")
-    if image is None:
-        panel.set_xlabel("ε / ε* (ε*: the smallest ε that succeeds)")
-    else:
-        panel.set_xlabel("\N{SCRIPT SMALL L}∞ distance from the clean image")
     panel.set_ylim(bottom=0)
     panel.grid(alpha=0.25, linewidth=0.5)
-    panel.legend(frameon=False, fontsize=8, loc="lower left")
+
+
+def _legend_handles(networks: list[Result]) -> list[Line2D]:
+    """One entry per class set that is drawn, and one for the plain attack."""
+    class_sets = {measure.class_set for result in networks for measure in measures_of(result)}
+    drawn = [
+        Line2D([], [], color=colour, marker=marker, label=CLASS_SETS[class_set])
+        for class_set, (colour, marker) in STYLES.items()
+        if class_set in class_sets
+    ]
+    plain = Line2D([], [], linestyle="", marker="o", color=GREY, markerfacecolor="white")
+    plain.set(markersize=6, label="PGD")
+    return [*drawn, plain]
 
 
 def _image_curve(

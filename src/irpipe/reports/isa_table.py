@@ -21,7 +21,7 @@ from irpipe.published import (
     published_table1,
 )
 from irpipe.reports._cells import Record, mark_of
-from irpipe.reports._render import CellText, SubTable, TablePage, write
+from irpipe.reports._render import CellText, SubTable, TablePage, legend, write
 from irpipe.results.labels import DatasetModel, dataset_model_label, method_label
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
@@ -32,11 +32,21 @@ DOUBLE_MARK_ABOVE = 0.15
 # What the paper claims in Sec. 5, for each interpreter and norm.
 TWO_CLASS_CLAIMS = ("2-class: largest NDS", "2-class: smallest NSL")
 LEGEND = (
-    "Each cell shows NDS/NSL of the attacks that succeed, and the published values in parentheses. "
-    "The second line has the 95% bootstrap interval of NDS over images, NSL per image instead of "
-    "per point (C.5 I2), and the number of images and points that count. * marks an NDS that "
-    "differs from the published value by more than 5%, ** by more than 15%. squared: the scores of "
-    "the squared norm, if they are nearer to the published ones (C.5 I5)."
+    (
+        "",
+        "Each cell shows NDS/NSL of the attacks that succeed: how much the maps must change at "
+        "least, and how much less with a larger ε. The second line has the 95% bootstrap interval "
+        "of NDS over images, NSL per image instead of per point (C.5 I2), and the number of images "
+        "and points that count.",
+    ),
+    ("(", "The published values stand in parentheses."),
+    ("*", "* marks an NDS that differs from the published value by more than 5%."),
+    ("**", "** marks one that differs by more than 15%."),
+    (
+        "squared",
+        "squared: the scores of the squared norm, if they are nearer to the published ones "
+        "(C.5 I5).",
+    ),
 )
 
 
@@ -88,7 +98,8 @@ def report(
         for cell in cells
     ]
     subtables = [_subtable(pair, pair_rows) for pair, pair_rows in rows.items()]
-    return write(output, TablePage(title, subtables, LEGEND), pd.DataFrame(records, dtype=object))
+    page = TablePage(title, subtables, legend(LEGEND, subtables))
+    return write(output, page, pd.DataFrame(records, dtype=object))
 
 
 def _cells(
@@ -117,11 +128,15 @@ def _subtable(pair: DatasetModel, rows: list[Row]) -> SubTable:
     heading = f"{dataset_model_label(pair)}, n = {' or '.join(map(str, n_images))}"
     titles = [f"{NORMS[measure.norm]} {CLASS_SETS[measure.class_set]}" for measure in measures]
     header = ["Interpreter", *titles, *TWO_CLASS_CLAIMS]
-    return SubTable(heading, header, [_row(result, cells, measures) for result, cells in rows])
+    results = [result for result, _ in rows]
+    text_rows = [
+        _row(method_label(result, results), result, cells, measures) for result, cells in rows
+    ]
+    return SubTable(heading, header, text_rows)
 
 
 def _row(
-    result: Result, cells: list[IsaCell], measures: list[DiscrepancyMeasure]
+    label: str, result: Result, cells: list[IsaCell], measures: list[DiscrepancyMeasure]
 ) -> list[CellText]:
     interpreter = INTERPRETERS[result.attrs["options"]["interpreter"]]
     by_measure = {cell.measure: cell for cell in cells}
@@ -133,7 +148,7 @@ def _row(
     for claim in range(len(TWO_CLASS_CLAIMS)):
         parts = [f"{NORMS[norm]} {pair[claim]}" for norm, pair in answers.items() if pair[claim]]
         texts.append(CellText(", ".join(parts) or "–"))
-    return [CellText(interpreter, second_line=method_label(result)), *texts]
+    return [CellText(interpreter, second_line=label), *texts]
 
 
 def _claim_answers(cells: list[IsaCell], norm: str) -> tuple[str, str]:

@@ -7,7 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irpipe.errors import IrpipeError
-from irpipe.reports._plotting import plot_style, save_figure, use_log_scale
+from irpipe.reports._plotting import (
+    GREY,
+    TEXT_WIDTH,
+    add_title,
+    plot_style,
+    save_figure,
+    use_log_scale,
+)
 from irpipe.results.job_costs import JOBS_AFTER_ATTACKS, JOBS_BEFORE_ATTACKS
 from irpipe.results.result import Result
 
@@ -27,7 +34,7 @@ def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
     arrays = costs[0]
     jobs = sorted(set(arrays["job"].tolist()), key=_order)
     with plot_style():
-        figure = Figure(figsize=(7, 1.2 + 0.3 * len(jobs)), layout="constrained")
+        figure = Figure(figsize=(TEXT_WIDTH, 1.2 + 0.3 * len(jobs)), layout="constrained")
         panels = figure.subplots(1, 2, sharey=True)
         for panel, (name, label) in zip(panels, AXIS_LABELS.items(), strict=True):
             _draw(panel, [arrays[name][arrays["job"] == job] for job in jobs])
@@ -37,7 +44,7 @@ def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
         labels = [f"{job} ({(arrays['job'] == job).sum()})" for job in jobs]
         panels[0].set_yticks(range(len(jobs)), labels)
         panels[0].invert_yaxis()
-        figure.suptitle(title, fontsize=10)
+        add_title(figure, title)
         return save_figure(figure, output)
 
 
@@ -58,8 +65,6 @@ def _draw(panel: Axes, groups: list[np.ndarray]) -> None:
         measured = group[np.isfinite(group) & (group > 0)]
         if not len(measured):
             continue
-        panel.plot(
-            measured, np.full(len(measured), y), "o", color="#0072B2", alpha=0.5, markersize=4
-        )
+        panel.plot(measured, np.full(len(measured), y), "o", color=GREY, alpha=0.5, markersize=4)
         median = float(np.median(measured))
         panel.plot([median, median], [y - 0.3, y + 0.3], color="#000000", linewidth=1.5)

@@ -57,7 +57,7 @@ def report(
                 )
             network = group[0]
             eps = eps_label(network.attrs["train_eps"])
-            heading = f"{dataset_model_label(pair)}, {method_label(network)}, ε = {eps}"
+            heading = f"{dataset_model_label(pair)}, {method_label(network, results)}, ε = {eps}"
             subtables.append(_subtable(heading, flags))
             records += [_record(output.name, network, flag, summarise(flags)) for flag in flags]
     page = TablePage(title, subtables, LEGEND, is_prose=True)

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.reports._plotting import COLOURS, plot_style, save_figure
+from irpipe.reports._plotting import COLOURS, add_title, plot_style, save_figure
 from irpipe.results.labels import dataset_model_label, method_label
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
@@ -35,11 +35,11 @@ def report(
         grid = figure.subplots(len(groups), n_columns, squeeze=False)
         for panels, (pair, group) in zip(grid, groups.items(), strict=True):
             for panel, result in zip(panels, group, strict=False):
-                _draw(panel, result)
+                _draw(panel, result, group)
             for panel in panels[len(group) :]:
                 panel.remove()
             panels[0].set_ylabel(f"{dataset_model_label(pair)}\ndiscrepancy")
-        figure.suptitle(title, fontsize=10)
+        add_title(figure, title)
         handles = _legend_handles(next(iter(groups.values()))[0])
         n_legend_columns = min(4, n_columns)
         figure.legend(
@@ -48,7 +48,7 @@ def report(
         return save_figure(figure, output)
 
 
-def _draw(panel: Axes, result: Result) -> None:
+def _draw(panel: Axes, result: Result, group: list[Result]) -> None:
     """Draw discrepancy against bound, and the line on which they are equal."""
     bound, discrepancy, applies, tightness = (result.arrays[name][:, :, 0] for name in ARRAYS)
     colour = COLOURS.get(result.attrs["method"], "#444444")
@@ -71,7 +71,8 @@ def _draw(panel: Axes, result: Result) -> None:
     panel.set_xlabel("half the margin")
     first_tightness = tightness[applies[:, 0], 0]
     median = f"median tightness {np.median(first_tightness):.2f}" if len(first_tightness) else "-"
-    panel.set_title(f"{method_label(result)}\n{median}, n = {len(first_tightness)}", fontsize=8)
+    label = method_label(result, group)
+    panel.set_title(f"{label}\n{median}, n = {len(first_tightness)}", fontsize=8)
 
 
 def _legend_handles(result: Result) -> list[Line2D]:

@@ -9,16 +9,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from irpipe.analysis.certified_maps import MAP_ARRAYS, robustness
-from irpipe.reports._plotting import plot_style, save_figure
+from irpipe.reports._plotting import (
+    COLOURS,
+    COLUMN_WIDTH,
+    GREY,
+    TEXT_WIDTH,
+    add_legend,
+    add_title,
+    plot_style,
+    save_figure,
+)
 from irpipe.results.labels import dataset_model_label, eps_label, method_label
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
 
-# Name in `Robustness`, label, line, and colour of Okabe and Ito's palette.
+# Name in `Robustness`, label, and line with its marker.
 CURVES = (
-    ("by_margin", "certified by the margin", "-", "#0072B2"),
-    ("by_proposition1", "certified by Proposition 1", "-", "#D55E00"),
-    ("proposition1_limit", "limit of Proposition 1 (attack)", ":", "#D55E00"),
+    ("by_margin", "certified by the margin", "-o"),
+    ("by_proposition1", "certified by Proposition 1", "--s"),
+    ("proposition1_limit", "limit of Proposition 1 (attack)", ":^"),
 )
 N_COLUMNS = 4
 
@@ -35,22 +44,22 @@ def report(
     n_columns = min(N_COLUMNS, len(networks))
     n_rows = math.ceil(len(networks) / n_columns)
     with plot_style():
-        size = (max(2.3 * n_columns + 0.6, 4.0), 2.1 * n_rows + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
+        width = TEXT_WIDTH if n_columns > 1 else COLUMN_WIDTH
+        figure = Figure(figsize=(width, 2.1 * n_rows + 0.9), layout="constrained")
         panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True).ravel()
         for panel, (pair, result) in zip(panels, networks, strict=False):
             _draw(panel, result)
-            panel.set_title(f"{dataset_model_label(pair)}, {method_label(result)}", fontsize=8)
+            label = f"{dataset_model_label(pair)}, {method_label(result, results)}"
+            panel.set_title(label)
         for panel in panels[len(networks) :]:
             panel.remove()
         for panel in panels[: len(networks) : n_columns]:
             panel.set_ylabel("share of images")
-        figure.suptitle(title, fontsize=10)
-        handles, labels = panels[0].get_legend_handles_labels()
-        n_legend_columns = len(CURVES) if n_columns >= 3 else 1
-        figure.legend(
-            handles, labels, loc="outside lower center", ncols=n_legend_columns, frameon=False
-        )
+        add_title(figure, title)
+        handles = []
+        for _, text, style in CURVES:
+            handles += panels[0].plot([], [], style, color=GREY, label=text)
+        add_legend(figure, handles, 2.3)
         return save_figure(figure, output)
 
 
@@ -60,17 +69,10 @@ def _draw(panel: Axes, result: Result) -> None:
     eps = result.arrays["eps"][is_positive]
     order = eps.argsort()
     shares = robustness(result)._asdict()
-    for name, label, line_style, colour in CURVES:
+    colour = COLOURS.get(result.attrs["method"], GREY)
+    for name, _, style in CURVES:
         share = shares[name][:, is_positive].mean(axis=0)
-        panel.plot(
-            eps[order],
-            share[order],
-            line_style,
-            marker="o",
-            markersize=3,
-            color=colour,
-            label=label,
-        )
+        panel.plot(eps[order], share[order], style, color=colour)
     panel.set_ylim(-0.03, 1.03)
     panel.set_xticks(eps, [eps_label(value) for value in eps])
     panel.set_xlabel("ε")

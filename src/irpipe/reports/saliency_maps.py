@@ -1,7 +1,10 @@
 """The figure shows a clean image and its adversarial version under each interpreter, with the maps
-of the true and of the other class (Figure 1 of the paper).
+of the true and of the other class (Figure 1 of the paper). Red speaks for a class, blue against it.
+τ is Kendall's tau-b between the map of the clean and of the adversarial image. All networks of a
+data set show the same image.
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +15,18 @@ from PIL import Image
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Index, Names
 from irpipe.published import INTERPRETERS
-from irpipe.reports._plotting import plot_style, save_figure
+from irpipe.reports._plotting import (
+    COLUMN_WIDTH,
+    TEXT_WIDTH,
+    add_title,
+    plot_style,
+    save_figure,
+)
 from irpipe.results.labels import dataset_model, dataset_model_label, method_label, result_name
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
 
-LEGEND = (
-    "red: speaks for the class, blue: against it; "
-    "τ: Kendall's tau-b between the map of the clean and of the adversarial image"
-)
+N_COLUMNS = 9  # panels side by side, at most
 
 
 def report(
@@ -29,16 +35,17 @@ def report(
     *,
     title: str,
     attack: str = "pgd_maps",
-    # Index in the test set. None means the first image whose prediction the attack changed.
+    # Index in the test set. None means the first image that all networks of the data set classify
+    # correctly, and some of them, but not all, under attack. If there is none, all may fail.
     image: Index | None = None,
     # None means all methods.
     methods: Names | None = None,
 ) -> list[Path]:
     """Draw two rows per network, clean and adversarial; return the paths of the figure.
 
-    A map lies over the image in grey. It is upsampled bilinearly; integrated gradients are summed
-    over colours. The four maps of an interpreter share one scale, from minus to plus their largest
-    absolute value.
+    Networks stand side by side as far as their panels fit. A map lies over the image in grey. It
+    is upsampled bilinearly; integrated gradients are summed over colours. The four maps of an
+    interpreter share one scale, from minus to plus their largest absolute value.
 
     Raises IrpipeError as `select_attack` does, and if nothing is left to draw.
     """
@@ -56,32 +63,42 @@ def report(
         )
     interpreters = [name for name in INTERPRETERS if name in networks[0].arrays]
     with plot_style():
-        size = (2.7 * len(interpreters) + 1.7, 3.6 * len(networks) + 0.5)
+        n_columns = 1 + 2 * len(interpreters)
+        n_across = min(len(networks), max(1, N_COLUMNS // n_columns))
+        n_down = math.ceil(len(networks) / n_across)
+        width = TEXT_WIDTH if n_across * n_columns > 3 else COLUMN_WIDTH
+        panel_height = width / (n_across * n_columns)
+        size = (width, n_down * (2 * panel_height + 1.0) + 0.3)
         figure = Figure(figsize=size, layout="constrained")
-        subfigures = figure.subfigures(len(networks), 1, squeeze=False).ravel()
-        for subfigure, result in zip(subfigures, networks, strict=True):
-            network = f"{dataset_model_label(dataset_model(result))}, {method_label(result)}"
-            subfigure.suptitle(network, fontsize=9)
-            panels = subfigure.subplots(2, 1 + 2 * len(interpreters))
-            row = _row(result, image, output.name)
+        subfigures = figure.subfigures(n_down, n_across, squeeze=False).ravel()
+        for subfigure, result in zip(subfigures, networks, strict=False):
+            network = f"{dataset_model_label(dataset_model(result))}, "
+            subfigure.suptitle(network + method_label(result, networks), fontsize=8)
+            panels = subfigure.subplots(2, n_columns)
+            dataset = result.attrs["dataset"]
+            of_dataset = [other for other in networks if other.attrs["dataset"] == dataset]
+            row = _row(result, image, of_dataset, output.name)
             arrays = {name: array[row] for name, array in result.arrays.items() if name != "steps"}
             _draw_images(panels[:, 0], result, arrays)
             _draw_maps(panels[:, 1:], result, arrays, interpreters)
-        figure.suptitle(f"{title}\n{LEGEND}", fontsize=9)
+        add_title(figure, title)
         return save_figure(figure, output)
 
 
-def _row(result: Result, image: int | None, report: str) -> int:
-    """Which of a result's images to draw."""
+def _row(result: Result, image: int | None, of_dataset: list[Result], report: str) -> int:
+    """Which of a result's images to draw. They are the same as those of the other networks."""
     if image is not None:
         rows = np.flatnonzero(result.arrays["indices"] == image)
         if not rows.size:
             raise IrpipeError(f"{report}: {result_name(result)} does not have test image {image}")
         return int(rows[0])
-    prediction = result.arrays["prediction"]
-    was_correct = prediction[:, 0, 0] == result.arrays["label"]
-    is_target = prediction[:, 1, 0] == result.arrays["target"][:, 1, 0]
-    return int((was_correct & is_target).argmax())
+    predictions = np.stack([other.arrays["prediction"] for other in of_dataset])  # [R, N, 2, 1]
+    is_correct = predictions[..., 0] == result.arrays["label"][:, None]
+    was_correct = is_correct[:, :, 0].all(axis=0)
+    is_broken = was_correct & ~is_correct[:, :, 1].all(axis=0)
+    differs = is_broken & is_correct[:, :, 1].any(axis=0)
+    choices = next((rule for rule in (differs, is_broken) if rule.any()), was_correct)
+    return int(choices.argmax())
 
 
 def _draw_images(panels: np.ndarray, result: Result, arrays: dict[str, np.ndarray]) -> None:

@@ -17,7 +17,7 @@ from irpipe.reports._cells import (
     missing_column_message,
     sub_table,
 )
-from irpipe.reports._render import TablePage, write
+from irpipe.reports._render import TablePage, legend, write
 from irpipe.results import to_frame
 from irpipe.results.frame import rank_correlation_in
 from irpipe.results.labels import dataset_model_label
@@ -28,13 +28,21 @@ from irpipe.results.select import select_attack
 MARK_ABOVE = 0.005
 DOUBLE_MARK_ABOVE = 0.010
 LEGEND = (
-    "Each cell shows the mean of Kendall's tau-b between the true class's clean and adversarial "
-    "map, over the n images whose prediction the attack did not change. Its 95% bootstrap interval "
-    "is in brackets, the published value in parentheses. † marks an interval of fewer than "
-    f"{MIN_N_FOR_INTERVAL} images, which says little. "
-    "all: the mean over all images, where tau counts as 0 if the prediction changed. "
-    f"* marks a mean that differs from the published value by more than {MARK_ABOVE:.3f}, ** by "
-    f"more than {DOUBLE_MARK_ABOVE:.3f}. ± gives the standard deviation over seeds."
+    (
+        "",
+        "Each cell shows the mean of Kendall's tau-b between the true class's clean and "
+        "adversarial map, over the n images whose prediction the attack did not change, and its "
+        "95% bootstrap interval in brackets. all: the mean over all images, where tau counts as 0 "
+        "if the prediction changed.",
+    ),
+    (
+        "†",
+        f"† marks an interval of fewer than {MIN_N_FOR_INTERVAL} images, which says little.",
+    ),
+    ("(", "The published value stands in parentheses."),
+    ("*", f"* marks a mean that differs from it by more than {MARK_ABOVE:.3f}."),
+    ("**", f"** marks a mean that differs from it by more than {DOUBLE_MARK_ABOVE:.3f}."),
+    ("±", "± gives the standard deviation over seeds."),
 )
 
 
@@ -67,7 +75,8 @@ def report(
         subtable, frame = sub_table(output.name, heading, columns, rows)
         subtables.append(subtable)
         frames.append(frame)
-    return write(output, TablePage(title, subtables, LEGEND), pd.concat(frames, ignore_index=True))
+    page = TablePage(title, subtables, legend(LEGEND, subtables))
+    return write(output, page, pd.concat(frames, ignore_index=True))
 
 
 def _row(

@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Count
 from irpipe.published import METHODS
-from irpipe.reports._plotting import method_styles, plot_style, save_figure
+from irpipe.reports._plotting import (
+    COLOURS,
+    COLUMN_WIDTH,
+    GREY,
+    add_title,
+    marker,
+    method_styles,
+    plot_style,
+    save_figure,
+)
 from irpipe.results.accuracy import Accuracy, accuracy
 from irpipe.results.labels import dataset_model, dataset_model_label, eps_label
 from irpipe.results.result import Result
@@ -28,7 +37,7 @@ def report(
     attack: str = "pgd",
     steps: Count = 200,
 ) -> list[Path]:
-    """Draw seconds per epoch as bars and accuracy as points; return the paths of the figure.
+    """Draw seconds per epoch on the left and accuracy on the right; return the figure's paths.
 
     Seconds are the median over the epochs of each method's first network, on the device that its
     log names (C.3 T17). Accuracy is that of the same network at the eps of training. The methods
@@ -49,22 +58,20 @@ def report(
     seconds = {method: float(np.median(log.arrays["seconds"])) for method, log in logs.items()}
     methods = sorted(seconds, key=lambda method: -seconds[method])
     attacked = _attacked_networks(results, attack, output.name, logs)
+    train_eps = {eps_label(result.attrs["train_eps"]) for result in attacked.values()}
     with plot_style():
-        figure = Figure(figsize=(1 + 0.75 * max(len(methods), 4), 3.4), layout="constrained")
-        bars = figure.subplots()
-        _draw_seconds(bars, [logs[method] for method in methods], seconds)
-        points = bars.twinx()
-        points.spines["right"].set_visible(True)
-        points.set_ylim(-0.02, 1.02)
-        eps = "-"
-        for x, method in enumerate(methods):
-            if method in attacked:
-                result = attacked[method]
-                train_eps = result.attrs["train_eps"]
-                _draw_accuracy(points, x, accuracy(result, train_eps, steps))
-                eps = eps_label(train_eps)
-        points.set_ylabel(f"accuracy, {steps} steps, ε = {eps} (points)")
-        bars.set_title(f"{title}\n{dataset_model_label(pair)}", fontsize=9)
+        size = (COLUMN_WIDTH, 0.22 * len(methods) + 1.3)
+        figure = Figure(figsize=size, layout="constrained")
+        left, right = figure.subplots(1, 2, sharey=True)
+        _draw_seconds(left, [logs[method] for method in methods], seconds)
+        for y, method in enumerate(methods):
+            if result := attacked.get(method):
+                measured = accuracy(result, result.attrs["train_eps"], steps)
+                _draw_accuracy(right, y, method, measured)
+        right.set_xlim(0, 1)
+        right.grid(alpha=0.25, linewidth=0.5, axis="x")
+        right.set_xlabel(f"accuracy, {steps} steps,\nε = {', '.join(train_eps) or '-'}")
+        add_title(figure, f"{title}, {dataset_model_label(pair)}")
         return save_figure(figure, output)
 
 
@@ -86,18 +93,18 @@ def _draw_seconds(panel: Axes, logs: list[Result], seconds: dict[str, float]) ->
     """Draw one bar per log, and name the devices that they were trained on."""
     colours, _ = method_styles(logs)
     methods = [log.attrs["method"] for log in logs]
-    heights = [seconds[method] for method in methods]
-    panel.bar(methods, heights, color=[colours[method] for method in methods], alpha=0.55)
-    labels = [METHODS.get(method, method) for method in methods]
-    panel.set_xticks(range(len(methods)), labels, rotation=35, ha="right")
-    panel.set_ylabel("seconds per epoch (bars)")
+    widths = [seconds[method] for method in methods]
+    panel.barh(range(len(methods)), widths, color=[colours[method] for method in methods])
+    panel.set_yticks(range(len(methods)), [METHODS.get(method, method) for method in methods])
+    panel.invert_yaxis()
     devices = sorted({log.attrs["device"] for log in logs})
-    panel.set_xlabel(f"trained on {', '.join(devices)}")
+    panel.set_xlabel(f"seconds per epoch,\non {', '.join(devices)}")
 
 
-def _draw_accuracy(panel: Axes, x: int, measured: Accuracy | None) -> None:
+def _draw_accuracy(panel: Axes, y: int, method: str, measured: Accuracy | None) -> None:
     """Draw a point with its 95% Wilson interval, if there is one."""
     if measured is not None:
         value, _, low, high = measured
         errors = [[value - low], [high - value]]
-        panel.errorbar(x, value, yerr=errors, fmt="o", color="#222222", markersize=4, capsize=2)
+        colour = COLOURS.get(method, GREY)
+        panel.errorbar(value, y, xerr=errors, fmt=marker(method), color=colour, capsize=2)

@@ -1,5 +1,5 @@
 """The curves show how training went: loss, held-out accuracy, eps and learning rate over epochs,
-with one row of panels for each data set and model.
+with two rows of panels for each data set and model.
 """
 
 import itertools
@@ -11,8 +11,12 @@ from matplotlib.figure import Figure
 
 from irpipe.errors import IrpipeError
 from irpipe.reports._plotting import (
+    TEXT_WIDTH,
     LineStyle,
+    add_legend,
+    add_title,
     legend_handles,
+    marker,
     method_styles,
     plot_style,
     save_figure,
@@ -30,6 +34,9 @@ AXIS_LABELS = {  # by column of the training log
 }
 
 
+N_COLUMNS = 3
+
+
 def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
     """Draw the training logs among `results`; return the paths of the figure.
 
@@ -42,17 +49,17 @@ def report(results: list[Result], output: Path, *, title: str) -> list[Path]:
     groups = {pair: list(group) for pair, group in itertools.groupby(logs, key=dataset_model)}
     colours, line_styles = method_styles(logs)
     with plot_style():
-        size = (3 * len(AXIS_LABELS) + 1.5, 2.4 * len(groups) + 0.4)
-        figure = Figure(figsize=size, layout="constrained")
-        panels = figure.subplots(len(groups), len(AXIS_LABELS), squeeze=False)
+        figure = Figure(figsize=(TEXT_WIDTH, 3.6 * len(groups) + 0.7), layout="constrained")
+        panels = figure.subplots(2 * len(groups), N_COLUMNS, squeeze=False)
+        panels = panels.reshape(len(groups), -1)
         for row, (pair, group) in zip(panels, groups.items(), strict=True):
-            for panel, (column, label) in zip(row, AXIS_LABELS.items(), strict=True):
+            for panel, (column, label) in zip(row, AXIS_LABELS.items(), strict=False):
                 _draw(panel, group, column, colours, line_styles)
-                panel.set_title(dataset_model_label(pair), fontsize=9)
+                panel.set_title(dataset_model_label(pair))
                 panel.set_ylabel(label)
-        figure.suptitle(title, fontsize=10)
-        handles = legend_handles(colours, line_styles)
-        figure.legend(handles=handles, loc="outside right upper", frameon=False, fontsize=8)
+            row[-1].remove()
+        add_title(figure, title)
+        add_legend(figure, legend_handles(colours, line_styles))
         return save_figure(figure, output)
 
 
@@ -71,6 +78,8 @@ def _draw(
             line_styles[log.attrs["run"]],
             color=colours[log.attrs["method"]],
             linewidth=1.2,
+            marker=marker(log.attrs["method"]),
+            markevery=max(1, len(log.arrays["epoch"]) // 5),
         )
     panel.set_xlabel("epoch")
     panel.grid(alpha=0.25, linewidth=0.5)

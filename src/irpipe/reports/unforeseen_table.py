@@ -13,7 +13,7 @@ from irpipe.errors import IrpipeError
 from irpipe.option_types import Names
 from irpipe.published import PublishedValue, published_table, table5
 from irpipe.reports._cells import ROUNDING_TOLERANCE, TableCell, mark_of, sub_table
-from irpipe.reports._render import CellText, SubTable, TablePage, write
+from irpipe.reports._render import CellText, SubTable, TablePage, legend, write
 from irpipe.results import to_frame
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.frame import accuracy_in
@@ -31,15 +31,34 @@ from irpipe.results.select import ACCURACY_ARRAYS, select_attacks
 MARK_ABOVE = 0.03
 DOUBLE_MARK_ABOVE = 0.06
 LEGEND = (
-    "Each cell shows the accuracy on the n attacked test images, its 95% Wilson interval in "
-    "brackets, and the published value in parentheses. An image whose iterate became NaN counts "
-    "with its last finite iterate. The released code scored it as class 0; the second line has the "
-    "accuracy with that score. * marks an accuracy that, scored like this, differs from the "
-    f"published value by more than {MARK_ABOVE:.2f}, ** by more than {DOUBLE_MARK_ABOVE:.2f}. The "
-    "released code seeds one of its two generators, so no two of its runs agree. ± gives the "
-    "standard deviation over seeds. The released step size is eps / sqrt(steps), although the "
-    "variables of Gabor, Snow and Fog have ranges that do not grow with eps; the step size of "
-    "advex-uar (Kang et al.) is 0.002236."
+    (
+        "",
+        "Each cell shows the accuracy on the n attacked test images, and its 95% Wilson interval "
+        "in brackets.",
+    ),
+    (
+        "(",
+        "The published value stands in parentheses. The released code seeds one of its two "
+        "generators, so no two of its runs agree.",
+    ),
+    (
+        "NaN",
+        "An image whose iterate became NaN counts with its last finite iterate. The released code "
+        "scored it as class 0; the second line has the accuracy with that score.",
+    ),
+    (
+        "*",
+        "* marks an accuracy that, scored like the released code, differs from the published value "
+        f"by more than {MARK_ABOVE:.2f}.",
+    ),
+    ("**", f"** marks one that differs by more than {DOUBLE_MARK_ABOVE:.2f}."),
+    ("±", "± gives the standard deviation over seeds."),
+    (
+        "advex-uar",
+        "The released step size is eps / sqrt(steps), although the variables of Gabor, Snow and "
+        "Fog have ranges that do not grow with eps; the step size of advex-uar (Kang et al.) is "
+        "0.002236.",
+    ),
 )
 
 
@@ -70,7 +89,8 @@ def report(
         subtable, frame = sub_table(output.name, heading, columns, rows)
         subtables += [subtable, *_compare_step_rules(f"{label}, the stronger step rule", rows)]
         frames.append(frame)
-    return write(output, TablePage(title, subtables, LEGEND), pd.concat(frames, ignore_index=True))
+    page = TablePage(title, subtables, legend(LEGEND, subtables))
+    return write(output, page, pd.concat(frames, ignore_index=True))
 
 
 def _cells(table: str, result: Result) -> list[TableCell]:
@@ -130,9 +150,10 @@ def _compare_step_rules(heading: str, rows: list[list[TableCell]]) -> list[SubTa
     if not pairs:
         return []
     header = ["Method", *(rows[0][first].column.title for first, _ in pairs)]
+    results = [row[0].result for row in rows]
     text_rows = [
         [
-            CellText(method_label(row[0].result)),
+            CellText(method_label(row[0].result, results)),
             *(_stronger_rule(row[first], row[second]) for first, second in pairs),
         ]
         for row in rows

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from collections.abc import Iterable
+
 from irpipe.interpretability.discrepancy import all_measures
 from irpipe.published import DATASETS, METHODS, MODELS
 from irpipe.results.result import Result
@@ -36,12 +38,16 @@ def dataset_model_label(pair: DatasetModel) -> str:
     return f"{DATASETS.get(dataset, dataset)}, {MODELS.get(model, model)}"
 
 
-def method_label(result: Result) -> str:
-    """Display name of a result's method, with its run unless that is "released"."""
+def method_label(result: Result, group: Iterable[Result]) -> str:
+    """Display name of a result's method, with its run if that tells apart networks of `group`.
+
+    So the run is left out if it is "released" or the only one.
+    """
     method = str(result.attrs["method"])
     label = METHODS.get(method, method)
     run = result.attrs["run"]
-    return label if run == "released" else f"{label} ({run})"
+    is_only_run = {other.attrs["run"] for other in group} <= {run}
+    return label if is_only_run or run == "released" else f"{label} ({run})"
 
 
 def eps_label(eps: float) -> str:

@@ -25,7 +25,7 @@ def find_errata(groups: dict[DatasetModel, list[Result]]) -> list[ErratumRow]:
     for network, result in released_results(groups).items():
         rows += _table1_rows(network, result)
     for dataset_model, group in groups.items():
-        rows += [_truncated_row(dataset_model, result) for result in group]
+        rows += [_truncated_row(dataset_model, result, group) for result in group]
     return rows
 
 
@@ -130,7 +130,7 @@ def _few_images_row(
     )
 
 
-def _truncated_row(dataset_model: DatasetModel, result: Result) -> ErratumRow:
+def _truncated_row(dataset_model: DatasetModel, result: Result, group: list[Result]) -> ErratumRow:
     """How many searches for gamma = 1 / lambda ended before gamma was too large (C.5 I1)."""
     is_capped = result.arrays["gamma_capped"][:, 1:]  # without the plain attack
     largest_gamma = result.arrays["gamma"].max()
@@ -139,7 +139,7 @@ def _truncated_row(dataset_model: DatasetModel, result: Result) -> ErratumRow:
         "Truncated search",
         "C.5 I1",
         dataset_model,
-        f"binary search for lambda, {interpreter}, {method_label(result)}",
+        f"binary search for lambda, {interpreter}, {method_label(result, group)}",
         "until no successful attack can be found",
         f"{int(is_capped.sum())} of {is_capped.size} searches ({is_capped.mean():.1%}) "
         "end at the cap",
