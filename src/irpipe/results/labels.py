@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-from collections.abc import Iterable
-
 from irpipe.interpretability.discrepancy import all_measures
 from irpipe.published import DATASETS, METHODS, MODELS
 from irpipe.results.result import Result
