@@ -72,7 +72,7 @@ def report(
     """
     published_values = published_table(published) if published else {}
     subtables, frames = [], []
-    sentences = LEGEND
+    sentences: tuple[tuple[str, str], ...] = LEGEND
     for pair, networks in select_with_proofs(results, attack, certify, output.name).items():
         group = [result for result, _ in networks]
         if sweep == "eps":
