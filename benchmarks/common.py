@@ -20,6 +20,7 @@ from irpipe.networks.released import read_released
 from irpipe.outside_code import imported_names, parse_file, source_path
 
 Row = dict[str, Any]  # of a table of measurements, by column
+CONFIGS = ("released.yaml", "restricted_imagenet.yaml")  # they name the released networks
 LIBRARIES = ("torch", "torchattacks", "foolbox", "captum", "grad-cam", "scipy")
 
 
@@ -36,7 +37,7 @@ class Setup:
     rounds: int
 
     def checkpoint(self, dataset: str, model: str, method: str) -> Path:
-        """Write a checkpoint of a released network, by the names of config/released.yaml."""
+        """Write a checkpoint of a released network, by the names of `CONFIGS`."""
         path = self.scratch / f"{dataset}_{model}_{method}.safetensors"
         file = self.released / _released_file(dataset, model, method)
         data = config.lookup("datasets", dataset, None)
@@ -46,12 +47,13 @@ class Setup:
 
 def _released_file(dataset: str, model: str, method: str) -> str:
     """Return the name of a released file; raise LookupError if there is none."""
-    content = yaml.safe_load((config.CONFIG_FOLDER / "released.yaml").read_text(encoding="utf-8"))
-    for entry in content["networks"]:
-        is_same = (entry["dataset"], entry["model"]) == (dataset, model)
-        if is_same and method in entry["released_files"]:
-            return str(entry["released_files"][method])
-    raise LookupError(f"config/released.yaml: no network {dataset}/{model}/{method}")
+    for name in CONFIGS:
+        content = yaml.safe_load((config.CONFIG_FOLDER / name).read_text(encoding="utf-8"))
+        for entry in content["networks"]:
+            is_same = (entry["dataset"], entry["model"]) == (dataset, model)
+            if is_same and method in entry["released_files"]:
+                return str(entry["released_files"][method])
+    raise LookupError(f"config/: no released network {dataset}/{model}/{method}")
 
 
 def time_in_turns(

@@ -18,11 +18,12 @@ from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import load_network
 
-NETWORKS = (  # data set, model, number of images, steps
-    ("mnist", "small", 200, 40),
-    ("cifar10", "small", 200, 40),
-    ("mnist", "pool", 50, 10),
-    ("cifar10", "wresnet", 10, 10),
+NETWORKS = (  # data set, model, method, number of images, steps
+    ("mnist", "small", "int", 200, 40),
+    ("cifar10", "small", "int", 200, 40),
+    ("mnist", "pool", "int", 50, 10),
+    ("cifar10", "wresnet", "int", 10, 10),
+    ("restricted_imagenet", "wresnet", "normal", 1, 10),
 )
 MATRIX_SIZE = 2048
 
@@ -75,8 +76,8 @@ def run_pgd(folded: FoldedNetwork, start: Tensor, labels: Tensor, steps: int) ->
 
 def rows(setup: Setup) -> Iterator[Row]:
     """Yield the microseconds per step and image, and their share of the peak, of each network."""
-    for dataset, model, n_images, steps in NETWORKS:
-        path = setup.checkpoint(dataset, model, "int")
+    for dataset, model, method, n_images, steps in NETWORKS:
+        path = setup.checkpoint(dataset, model, method)
         checkpoint = read_checkpoint(path)
         shape = facts(checkpoint.metadata["data"]).shape
         folded = FoldedNetwork(load_network(checkpoint, path), shape)
