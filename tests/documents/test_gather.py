@@ -120,9 +120,8 @@ def test_page_says_what_was_not_run_and_its_list_gives_it_again(
     (tmp_path / "templates" / "t.md.jinja").write_text(TEMPLATE, encoding="utf-8")
     page = render("t", numbers, tmp_path)
     assert "0.790 not run\n" in page
-    assert (
-        "| work | seconds | n |\n| --- | --- | --- |\n| a, b | 1.23 | 3 |\n| c | 50 | 4 |" in page
-    )
+    assert "| work | seconds | n |\n| --- | --- | --- |\n| a, b | 1.23 | 3 |\n" in page
+    assert "\n| c | 1234 | 4 |\n" in page
     assert "*Not run.*" in page
     assert "![Curves](figures/mnist_small_eps.png) " in page
     assert "*Costs: not run.*" in page  # the network of the log met no attack

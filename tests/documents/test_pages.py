@@ -2,12 +2,14 @@
 
 import hashlib
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from irpipe.documents.numbers import LIST_HEADING, read_list
 from irpipe.documents.pages import PAGES, render
+from irpipe.documents.write import main
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -50,3 +52,20 @@ def test_a_number_changed_by_hand_is_found(tmp_path: Path) -> None:
         path = tmp_path / "reproduction.md"
         path.write_text(changed, encoding="utf-8")
         assert render("reproduction", read_list(path), DOCS) != changed
+
+
+def test_pages_are_made_again_from_their_lists(tmp_path: Path) -> None:
+    for name in PAGES:
+        shutil.copy(DOCS / f"{name}.md", tmp_path)
+    shutil.copytree(DOCS / "templates", tmp_path / "templates")
+    template = tmp_path / "templates" / "verdict.md.jinja"
+    text = template.read_text(encoding="utf-8")
+    template.write_text(text.replace("Do the claims hold?", "Well?"), encoding="utf-8")
+    main(["--output", str(tmp_path)])
+    page = (tmp_path / "verdict.md").read_text(encoding="utf-8")
+    assert page == (DOCS / "verdict.md").read_text("utf-8").replace("Do the claims hold?", "Well?")
+
+
+def test_folder_without_results_changes_no_page(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"^python -m \S+: error: .*: no result"):
+        main([str(tmp_path), "--output", str(DOCS)])

@@ -5,6 +5,7 @@ Without the folder RESULTS, each page is made again from its template and its ow
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from irpipe.documents.gather import gather
@@ -14,7 +15,7 @@ from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Write all pages; print the path of each."""
     parser = argparse.ArgumentParser(
         prog="python -m irpipe.documents.write",
@@ -23,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("results", nargs="?", type=Path, metavar="RESULTS")
     parser.add_argument("--output", type=Path, default=Path("docs"), metavar="FOLDER")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     folder: Path = args.output
     try:
         numbers = gather(args.results, folder / "figures") if args.results else None
