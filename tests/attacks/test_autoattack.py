@@ -80,6 +80,14 @@ def test_every_member_wins_within_eps(name: str, batch: AttackBatch) -> None:
     np.testing.assert_array_equal(arrays["loss"], again["loss"])
 
 
+def test_square_keeps_no_image_of_one_network_for_the_next(batch: AttackBatch) -> None:
+    other = make_small_batch()
+    for each in (batch, other):
+        options: dict[str, Any] = {"attacks_to_run": ["square"], "n_queries": 1}
+        list(autoattack.attack(each, eps=[0.1], **options))
+    assert list(autoattack._SQUARE_RESULTS) == [other.folded]
+
+
 def test_no_image_is_left_at_eps_1(batch: AttackBatch) -> None:
     arrays = evaluate_attack(batch, margin_pgd, [1.0], steps=[3], restarts=3)
     assert not arrays["correct"].any()

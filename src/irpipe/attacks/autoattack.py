@@ -227,13 +227,15 @@ def _seeded(
 
     def run_once(bound: float, left: Tensor) -> Tensor:
         key = (norm, bound, n_queries, seed, batch.indices.tobytes())
+        if batch.folded not in _SQUARE_RESULTS:
+            _SQUARE_RESULTS.clear()  # The images of another network would only take memory.
         results = _SQUARE_RESULTS.setdefault(batch.folded, {})
         return results.setdefault(key, SearchResults(batch))(left, partial(run_alone, bound))
 
     return run_once if name == "square" else run_alone
 
 
-# Results of Square, by network and by all else that decides them: `irpipe stress` runs Square
+# Results of Square for the last network, by all else that decides them: `irpipe stress` runs Square
 # within the ensemble and also alone, with the same seed.
 _SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, SearchResults]] = WeakKeyDictionary()
 
