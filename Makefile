@@ -7,7 +7,7 @@ export PATH := $(BIN):$(PATH)
 export PYTHONUTF8 := 1
 PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-.PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks portability docs coverage mutants check schema fix
+.PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks gpu portability docs coverage mutants check schema fix
 
 quickstart: .venv/ready
 	snakemake page --cores all
@@ -41,6 +41,10 @@ test-slurm: .venv/ready
 benchmarks: .venv/ready
 	$(PIP) '.[benchmarks]'
 	PYTHONPATH=tests python -m benchmarks $(OPTIONS)
+
+# on a machine with a GPU: its tests, the portability, and docs/benchmarks_gpu.md
+gpu: .venv/ready
+	python -m benchmarks.gpu $(OPTIONS)
 
 # the documents with measured numbers, from the results below a folder: make docs RESULTS=results;
 # without RESULTS, from the lists of numbers that stand in them

@@ -23,6 +23,7 @@ from benchmarks import (
 )
 from benchmarks.common import Setup, measurement
 from irpipe.documents.measurements import write_measurement
+from irpipe.runtime.device import select_device
 
 MODULES = (pgd, training, kendall, maps, unforeseen, certified, peak, step_costs, scaling)
 
@@ -40,13 +41,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/measurements"))
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        setup = Setup(args.data, args.released, Path(scratch), args.rounds)
+        device = select_device("cpu")
+        setup = Setup(args.data, args.released, Path(scratch), args.rounds, device)
         for name in args.only:
             rows = []
             for row in modules[name].rows(setup):
                 print(*row.values(), sep="  ", flush=True)
                 rows.append(row)
-            print(write_measurement(args.output, measurement(name, modules[name], rows)))
+            print(write_measurement(args.output, measurement(name, modules[name], rows, device)))
 
 
 if __name__ == "__main__":

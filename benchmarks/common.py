@@ -26,7 +26,7 @@ LIBRARIES = ("torch", "torchattacks", "foolbox", "captum", "grad-cam", "scipy")
 
 @dataclass(frozen=True)
 class Setup:
-    """Folders of data sets, of released networks and for temporary files.
+    """Folders of data sets, of released networks and for temporary files; where to compute.
 
     `rounds` is how often each side is timed.
     """
@@ -35,25 +35,26 @@ class Setup:
     released: Path
     scratch: Path
     rounds: int
+    device: torch.device
 
     def checkpoint(self, dataset: str, model: str, method: str) -> Path:
         """Write a checkpoint of a released network, by the names of `CONFIGS`."""
         path = self.scratch / f"{dataset}_{model}_{method}.safetensors"
-        file = self.released / _released_file(dataset, model, method)
+        file = self.released / released_files(dataset, model)[method]
         data = config.lookup("datasets", dataset, None)
         write_checkpoint(path, read_released(file, dataset, data, model, method))
         return path
 
 
-def _released_file(dataset: str, model: str, method: str) -> str:
-    """Return the name of a released file; raise LookupError if there is none."""
+def released_files(dataset: str, model: str) -> dict[str, str]:
+    """The names of the released files of a data set and model, by method."""
+    files: dict[str, str] = {}
     for name in CONFIGS:
         content = yaml.safe_load((config.CONFIG_FOLDER / name).read_text(encoding="utf-8"))
         for entry in content["networks"]:
-            is_same = (entry["dataset"], entry["model"]) == (dataset, model)
-            if is_same and method in entry["released_files"]:
-                return str(entry["released_files"][method])
-    raise LookupError(f"config/: no released network {dataset}/{model}/{method}")
+            if (entry["dataset"], entry["model"]) == (dataset, model):
+                files |= entry["released_files"]
+    return files
 
 
 def time_in_turns(
@@ -69,6 +70,8 @@ def time_in_turns(
         for index, function in enumerate(functions):
             begin = time.perf_counter()
             results[index] = function()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             seconds[index].append(time.perf_counter() - begin)
     return results, seconds
 
@@ -98,8 +101,10 @@ def comparison(
     }
 
 
-def measurement(name: str, module: ModuleType, rows: list[Row]) -> Measurement:
-    """A measurement of the benchmark `module`, on this machine, by the code that it imports."""
+def measurement(
+    name: str, module: ModuleType, rows: list[Row], device: torch.device
+) -> Measurement:
+    """A measurement of the benchmark `module` on a device, by the code that it imports."""
     imported = imported_names(parse_file(Path(str(module.__file__))))
     modules = [
         imported_name
@@ -107,17 +112,18 @@ def measurement(name: str, module: ModuleType, rows: list[Row]) -> Measurement:
         if imported_name.startswith(f"{code_hash.PACKAGE}.")
         and source_path(imported_name, code_hash.SOURCE_FOLDER)
     ]
-    return Measurement(name, machine(), code_hash.code_hash(*modules), rows)
+    return Measurement(name, machine(device), code_hash.code_hash(*modules), rows)
 
 
-def machine() -> str:
-    """Processor, cores, threads and versions in one line."""
+def machine(device: torch.device) -> str:
+    """The GPU if it is the device, processor, cores, threads and versions in one line."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     cores = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     versions = ", ".join(f"{name} {version(name)}" for name in LIBRARIES if _is_installed(name))
     threads = torch.get_num_threads()
     python = f"Python {platform.python_version()}"
-    return f"{cores[0]}, {len(cores)} cores, {threads} threads; {python}, {versions}"
+    gpu = f"{torch.cuda.get_device_name(device)}; " if device.type == "cuda" else ""
+    return f"{gpu}{cores[0]}, {len(cores)} cores, {threads} threads; {python}, {versions}"
 
 
 def _is_installed(name: str) -> bool:

@@ -6,7 +6,7 @@ Small, the other side also gets that layout. irpipe's time includes reading netw
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from irpipe.datasets import facts, load
 from irpipe.evaluation import evaluate_checkpoint
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.networks.load import load_network
-from irpipe.runtime.device import select_device
 
 STEPS = [1, 10, 100, 200]
 STEP_SIZE = 0.01
@@ -41,32 +40,40 @@ NETWORKS = (  # data set, model, method, number of images
 Attack = Callable[[PlainNetwork, Tensor, Tensor, float, int], Tensor]
 
 
-def irpipe_accuracies(path: Path, data: Path, n_images: int) -> np.ndarray:
+def irpipe_accuracies(
+    path: Path, data: Path, n_images: int, device: torch.device, steps: Sequence[int] = STEPS
+) -> np.ndarray:
     """Return the accuracies `[E, S]` by irpipe at the data set's eps except 0."""
     eps = facts(read_checkpoint(path).metadata["data"]).eval_eps[1:]
-    entry = {"kind": "pgd", "eps": list(eps), "steps": STEPS, "images": n_images, "seed": SEED}
-    options = config.resolve_named("attacks", entry, "benchmark")
-    device = select_device("cpu")
+    entry = {"kind": "pgd", "eps": list(eps), "steps": list(steps), "images": n_images}
+    options = config.resolve_named("attacks", entry | {"seed": SEED}, "benchmark")
     result = evaluate_checkpoint(path, "pgd", options, data, device, "benchmark")
     return np.asarray(result.arrays["correct"].mean(axis=0))
 
 
-def other_accuracies(path: Path, data: Path, n_images: int, attack: Attack) -> np.ndarray:
+def other_accuracies(
+    path: Path,
+    data: Path,
+    n_images: int,
+    attack: Attack,
+    device: torch.device,
+    steps: Sequence[int] = STEPS,
+) -> np.ndarray:
     """Return the accuracies `[E, S]` on the same images by one run of `attack` for each."""
     checkpoint = read_checkpoint(path)
     options = checkpoint.metadata["data"]
-    network = PlainNetwork(load_network(checkpoint, path)).requires_grad_(False).eval()
+    network = PlainNetwork(load_network(checkpoint, path)).requires_grad_(False).eval().to(device)
     test = load(options, data, "test")
     indices = np.random.RandomState(SEED).permutation(len(test))[:n_images]
-    images, labels = test.images[indices].float(), test.labels[indices]
+    images, labels = test.images[indices].float().to(device), test.labels[indices].to(device)
 
-    def accuracy(eps: float, steps: int) -> float:
-        adversarial = attack(network, images, labels, eps, steps)
+    def accuracy(eps: float, count: int) -> float:
+        adversarial = attack(network, images, labels, eps, count)
         is_correct = network(adversarial).argmax(dim=1) == labels
         return float(is_correct.double().mean())
 
     all_eps = facts(options).eval_eps[1:]
-    return np.array([[accuracy(eps, steps) for steps in STEPS] for eps in all_eps])
+    return np.array([[accuracy(eps, count) for count in steps] for eps in all_eps])
 
 
 def torchattacks_pgd(
@@ -124,19 +131,23 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+def compare(setup: Setup, dataset: str, model: str, method: str, n_images: int, other: str) -> Row:
+    """Compare irpipe with an attack of ATTACKS on one network."""
+    path = setup.checkpoint(dataset, model, method)
+    # The first call reads code and data into memory, so it is not timed.
+    irpipe_accuracies(path, setup.data, 2, setup.device)
+    (accuracies, expected), seconds = time_in_turns(
+        setup.rounds,
+        partial(irpipe_accuracies, path, setup.data, n_images, setup.device),
+        partial(other_accuracies, path, setup.data, n_images, ATTACKS[other], setup.device),
+    )
+    n_equal = int((np.abs(accuracies - expected) < 0.5 / n_images).sum())
+    work = f"PGD, {dataset} {model} {method}, {n_images} images"
+    return comparison(work, other, *seconds, f"{n_equal} of {accuracies.size} cells")
+
+
 def rows(setup: Setup) -> Iterator[Row]:
     """Compare each network with torchattacks, and the first also with the other libraries."""
-    for index, (dataset, model, method, n_images) in enumerate(NETWORKS):
-        path = setup.checkpoint(dataset, model, method)
-        # The first call reads code and data into memory, so it is not timed.
-        irpipe_accuracies(path, setup.data, 2)
-        for name in ATTACKS if index == 0 else ["torchattacks"]:
-            (accuracies, expected), (irpipe_seconds, other_seconds) = time_in_turns(
-                setup.rounds,
-                partial(irpipe_accuracies, path, setup.data, n_images),
-                partial(other_accuracies, path, setup.data, n_images, ATTACKS[name]),
-            )
-            n_equal = int((np.abs(accuracies - expected) < 0.5 / n_images).sum())
-            work = f"PGD, {dataset} {model} {method}, {n_images} images"
-            equal = f"{n_equal} of {accuracies.size} cells"
-            yield comparison(work, name, irpipe_seconds, other_seconds, equal)
+    for index, network in enumerate(NETWORKS):
+        for other in ATTACKS if index == 0 else ["torchattacks"]:
+            yield compare(setup, *network, other)

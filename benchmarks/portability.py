@@ -47,7 +47,7 @@ def measure(data: Path, released: Path, device: str, output: Path) -> None:
     """Attack all networks and write their results below `output`."""
     options = config.resolve_named("attacks", config.lookup("attacks", "pgd", None), "pgd")
     chosen = select_device(device)
-    setup = Setup(data, released, output, rounds=1)
+    setup = Setup(data, released, output, 1, chosen)
     for dataset in ("mnist", "cifar10"):
         test = load(config.lookup("datasets", dataset, None), data, "test")
         for method in METHODS:

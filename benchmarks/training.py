@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from benchmarks.common import Row, Setup, comparison, time_in_turns
 from benchmarks.plain import PlainNetwork
 from irpipe import config
-from irpipe.runtime.device import select_device
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 
@@ -100,22 +99,24 @@ def plain_step(
     return step
 
 
-def irpipe_step(method: str, data: Path) -> tuple[Trainer, Callable[[], object]]:
+def irpipe_step(
+    method: str, data: Path, device: torch.device
+) -> tuple[Trainer, Callable[[], object]]:
     """Return a trainer and a function that takes one of its steps."""
     dataset = config.lookup("datasets", "mnist", None)
     options = config.lookup("methods", method, None)
     recipe = config.lookup("recipes", "timing", None)
     plan = TrainingPlan("mnist", dataset, "small", method, options, recipe, 0, "benchmark")
-    trainer = Trainer(plan, data, select_device("cpu"))
+    trainer = Trainer(plan, data, device)
     return trainer, trainer.step
 
 
 def rows(setup: Setup) -> Iterator[Row]:
     """Yield one comparison per method; each side takes five steps per round."""
     for method in METHODS:
-        trainer, take_irpipe_step = irpipe_step(method, setup.data)
-        images = trainer.training.images[:BATCH_SIZE]
-        labels = trainer.training.labels[:BATCH_SIZE]
+        trainer, take_irpipe_step = irpipe_step(method, setup.data, setup.device)
+        images = trainer.training.images[:BATCH_SIZE].to(setup.device)
+        labels = trainer.training.labels[:BATCH_SIZE].to(setup.device)
         take_plain_step = plain_step(method, PlainNetwork(trainer.network), images, labels)
         take_irpipe_step()  # not timed
         take_plain_step()
