@@ -9,8 +9,9 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks gpu portability docs coverage mutants check schema fix
 
+# two jobs at a time, which keep two cores busier than one job with two threads
 quickstart: .venv/ready
-	snakemake page --cores all
+	snakemake page --cores all --resources gpu=2
 
 # one page with all tables and figures; for another config:
 # make report OPTIONS="--configfile FILE --config data=FOLDER"

@@ -1,5 +1,6 @@
 """Nothing may break an image that is certified; what does is named."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,11 @@ import numpy as np
 import pytest
 from command_line import run
 from made_results import EPS, make_result, read_rows
+from workflow_copy import CONFIG
 
 from irpipe import config
 from irpipe.analysis.cross_check import cross_check
 from irpipe.certification.status import Status
-from irpipe.config import yaml_reader
 from irpipe.errors import IrpipeError
 from irpipe.reports import cross_check as report_kind
 from irpipe.results.result import Result, write_result
@@ -113,7 +114,7 @@ def test_what_is_no_result_of_an_attack_is_named() -> None:
 
 
 def test_a_config_with_proofs_checks_them() -> None:
-    entries = yaml_reader.read_yaml(config.CONFIG_FOLDER / "config.yaml")
+    entries = copy.deepcopy(CONFIG)
     assert "cross_check" not in config.validate(entries)["tables"]
     entries["attacks"] |= {"certify": {"kind": "certify"}, "unused": {"kind": "gabor"}}
     assert "cross_check" not in config.validate(entries)["tables"]
@@ -129,6 +130,6 @@ def test_a_config_with_proofs_checks_them() -> None:
     assert "cross_check" not in tables
     assert tables["mine"] == added | {"title": "Mine"}
     del entries["tables"]["mine"]
-    entries["tables"]["cross_check"] = entries["tables"]["eps"]
+    entries["tables"]["cross_check"] = entries["tables"]["steps"]
     with pytest.raises(IrpipeError, match=r"tables.cross_check: this is the name of the check"):
         config.validate(entries)

@@ -49,7 +49,7 @@ def test_shipped_configs_are_valid_and_name_the_schema(path: Path) -> None:
         ("methods", "int", {"class_set": "three"}),
         ("recipes", "quickstart", {"epoch": 5}),
         ("recipes", "quickstart", {"inner_step_size": "abc"}),
-        ("tables", "eps", {"sweep": "seeds"}),
+        ("tables", "3_digits", {"sweep": "seeds"}),
     ],
 )
 def test_what_irpipe_refuses_the_schema_refuses(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from dataset_checks import assert_sound, load, refused
 
-from irpipe.datasets import Images, data_root, get_dataset, validated_images
+from irpipe.datasets import Images, data_root, facts, get_dataset, validated_images
 
 KINDS = ["cifar10", "digits", "mnist", "restricted_imagenet"]
 
@@ -26,6 +26,8 @@ def test_data_sets_have_the_published_numbers() -> None:
         (mnist, 0.3, 5000),
         ([0, 0.003], 0.003, 0),
     ]
+    assert facts({"kind": "digits"})[2:] == (tuple(digits), 0.2, 200)
+    assert facts({"kind": "digits", "train_eps": 0.1})[2:4] == ((0, 0.025, 0.05, 0.075, 0.1), 0.1)
 
 
 def test_an_unknown_kind_names_the_kinds_and_the_nearest() -> None:

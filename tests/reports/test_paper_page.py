@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_results import make_map_result, make_result
+from made_results import make_map_result, make_proofs, make_result
 
 from irpipe import config as configs
 from irpipe.errors import IrpipeError
@@ -35,21 +35,50 @@ def test_the_sentence_on_robustness_follows_the_numbers(
     (text,) = sentences(to_frame(results))
     shares = f"{int_correct / 200:.2f} of Int's predictions, {adv_correct / 200:.2f} of Adv's"
     assert text == (
-        "MNIST Small: after 200 steps of PGD at ε = 0.3, "
+        "MNIST Small: After 200 steps of PGD at ε = 0.3, "
         f"{shares} and 0.00 of Normal's stay correct. {comparison}"
     )
 
 
-def test_the_sentence_on_explanations_has_tau_and_its_n() -> None:
+@pytest.mark.parametrize("n_kept", [120, 80])
+def test_the_sentence_on_explanations_follows_the_numbers(n_kept: int) -> None:
+    """Int keeps a tau of 0.85 on some of 200 images, Adv one of 0.5 on 40."""
     results = [
-        make_map_result("int", 0.85, range(120), range(200)),
+        make_map_result("int", 0.85, range(n_kept), range(200)),
         make_map_result("adv", 0.5, range(40), range(200)),
     ]
     (text,) = sentences(to_frame(results))
     assert text == (
-        "MNIST Small: an attack on the explanation leaves a rank correlation (Kendall's tau, with "
-        "the prediction kept) of 0.85 to Int (n = 120), 0.50 to Adv (n = 40)."
+        "MNIST Small: Under an attack on the explanation at ε = 0.3, Int keeps "
+        f"{0.85 * n_kept / 200:.2f} of its explanation and Adv 0.10 (mean of Kendall's tau between "
+        "the maps before and after, 0 if the prediction changed)."
     )
+
+
+def test_the_sentences_say_where_int_is_less_accurate() -> None:
+    def unforeseen(kind: str, method: str, n_correct: int) -> Result:
+        return make_result(kind, {(0.3, 50): range(n_correct)}, [50], method=method)
+
+    results = [
+        *(unforeseen("gabor", method, n) for method, n in (("int", 100), ("adv", 120))),
+        *(unforeseen("snow", method, n) for method, n in (("int", 140), ("adv", 120))),
+        *(unforeseen("fog", method, n) for method, n in (("int", 20), ("adv", 60))),
+    ]
+    (text,) = sentences(to_frame(results))
+    begin = "nder attacks that no network was trained for, it is"
+    assert f"U{begin} less accurate than Adv: gabor (0.50 against 0.60) and fog (0.10" in text
+    assert f"U{begin} more accurate than Adv: snow (0.70 against 0.60)." in text
+
+
+def test_the_sentence_on_proofs_has_the_largest_eps_with_a_proof_for_int() -> None:
+    results = [
+        make_proofs({0.1: (150, 180), 0.2: (0, 100), 0.3: (0, 100)}, method="int"),
+        make_proofs({0.1: (160, 180), 0.2: (10, 100), 0.3: (10, 100)}, method="adv"),
+    ]
+    assert sentences(to_frame(results)) == [
+        "MNIST Small: Within ε = 0.1, no attack can break 0.75 of Int's predictions and 0.80 of "
+        "Adv's: this is proven."
+    ]
 
 
 def test_seeds_count_by_their_mean_and_networks_without_int_are_left_out() -> None:
@@ -62,8 +91,13 @@ def test_seeds_count_by_their_mean_and_networks_without_int_are_left_out() -> No
 
 def test_claims_are_listed_with_their_verdicts(tmp_path: Path) -> None:
     path = tmp_path / "table_claims.csv"
-    path.write_text("claim,dataset,model,verdict\nInt is robust,mnist,small,holds\n", "utf-8")
-    assert claim_lines(path) == ["MNIST Small: Int is robust: holds"]
+    header = "claim,dataset,model,verdict,difference,low,high,n\n"
+    rows = "Int is robust,mnist,small,holds,-0.05,-0.1,0.02,200\nNo mask,mnist,small,holds,,,,200\n"
+    path.write_text(header + rows, "utf-8")
+    assert claim_lines(path) == [
+        "MNIST Small: Int is robust: holds (difference -0.05 [-0.10, 0.02], n = 200)",
+        "MNIST Small: No mask: holds",
+    ]
     path.write_text("a,b\n1,2\n", "utf-8")
     with pytest.raises(IrpipeError, match="not a claims table"):
         claim_lines(path)

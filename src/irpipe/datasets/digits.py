@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from irpipe.datasets import Images, Split, validated_images
+from irpipe.datasets import DatasetFacts, Images, Split, validated_images
+from irpipe.option_types import Eps
 
 SHAPE = (1, 28, 28)
 CLASS_NAMES = tuple("0123456789")
@@ -25,7 +26,20 @@ N_TRAINING = 1397
 TABLE = "sklearn/datasets/data/digits.csv.gz"
 
 
-def load(root: Path, split: Split, download: bool = False) -> Images:
+def facts(*, train_eps: Eps = 0.2) -> DatasetFacts:
+    """What is known of the digits; attacks get 0, 1/4, 1/2, 3/4 and all of `train_eps`."""
+    eval_eps = tuple(round(eps / TRAIN_EPS * train_eps, 6) for eps in EVAL_EPS)
+    return DatasetFacts(SHAPE, CLASS_NAMES, eval_eps, train_eps, N_VALIDATION)
+
+
+def load(
+    root: Path,
+    split: Split,
+    download: bool = False,
+    *,
+    # l-inf bound of training, and the largest of attacks that name none.
+    train_eps: Eps = 0.2,
+) -> Images:
     """Load the first 1,397 digits for training or the last 400 for testing.
 
     Images are `[N, 1, 28, 28]` float32: scikit-learn's 8x8 counts from 0 to 16, divided by 16

@@ -1,7 +1,6 @@
 """The figure shows a clean image and its adversarial version under each interpreter, with the maps
-of the true and of the other class (Figure 1 of the paper). Red speaks for a class, blue against it.
-τ is Kendall's tau-b between the map of the clean and of the adversarial image. All networks of a
-data set show the same image.
+of the true and of another class (Figure 1 of the paper). Red speaks for a class, blue against it.
+τ is Kendall's tau-b between clean and adversarial map. Networks of a data set show the same image.
 """
 
 import math

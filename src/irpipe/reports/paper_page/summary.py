@@ -15,63 +15,89 @@ if TYPE_CHECKING:
 # The methods that the sentences compare: trained on explanations alone, on adversarial images,
 # on clean images.
 COMPARED = ("int", "adv", "normal")
+# Attacks of other kinds than those of any training (protocol C.6-3).
+UNFORESEEN = ("gabor", "snow", "jpeg", "fog")
 # A difference of accuracies below this is within the rounding of what is printed.
 SAME = 0.005
 
 
 def sentences(frame: "pd.DataFrame") -> list[str]:
-    """One sentence or two for each data set and model, about Int, Adv and Normal.
+    """One paragraph for each data set and model: what Int keeps next to Adv and Normal.
 
-    `frame` is that of `to_frame`. The sentences are about the eps of training and the largest
-    step count, and give means over seeds. Data sets and models without Int have none.
+    `frame` is that of `to_frame`. The sentences are about the largest step count and, but for
+    certificates, the eps of training. They give means over seeds. Data sets and models without Int
+    have none.
     """
-    at_train_eps = frame[(frame["eps"] - frame["train_eps"]).abs() < EPS_TOLERANCE]
     texts = []
-    pairs = at_train_eps[["dataset", "model"]].drop_duplicates().itertuples(index=False)
+    pairs = frame[["dataset", "model"]].drop_duplicates().itertuples(index=False)
     for dataset, model in sorted(
         pairs, key=lambda pair: (order_of(DATASETS, pair[0]), order_of(MODELS, pair[1]))
     ):
-        rows = at_train_eps[(at_train_eps["dataset"] == dataset) & (at_train_eps["model"] == model)]
-        label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
-        texts += list(_robustness(rows, label)) + list(_explanations(rows, label))
+        rows = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+        at_train_eps = rows[(rows["eps"] - rows["train_eps"]).abs() < EPS_TOLERANCE]
+        parts = [
+            *_robustness(at_train_eps),
+            *_explanations(at_train_eps),
+            *_unforeseen(rows),
+            *_certified(rows),
+        ]
+        if parts:
+            label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
+            texts.append(f"{label}: {' '.join(parts)}")
     return texts
 
 
-def _robustness(rows: "pd.DataFrame", label: str) -> Iterator[str]:
+def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
+    """What PGD leaves correct, and whether Int or Adv is more accurate then."""
     rows = rows[rows["kind"] == "pgd"]
     means = _means(rows, "accuracy")
     if "int" not in means:
         return
     eps = eps_label(float(rows["train_eps"].iloc[0]))
     steps = int(rows["steps"].max())
-    text = f"{label}: after {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct."
+    yield f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct."
     if "adv" in means:
-        difference = means["int"] - means["adv"]
-        if abs(difference) < SAME:
-            text += " Int, trained on explanations alone, is as accurate as Adv."
-        else:
-            comparison = "more" if difference > 0 else "less"
-            text += f" Int, trained on explanations alone, is {abs(difference):.2f} {comparison}"
-            text += " accurate than Adv."
-    yield text
+        yield f"Int, trained on explanations alone, is {_compare(means)}."
 
 
-def _explanations(rows: "pd.DataFrame", label: str) -> Iterator[str]:
-    rows = rows[(rows["kind"] == "aai") & rows["tau"].notna()]
-    if rows.empty:
-        return
-    rows = rows[rows["attack"] == rows["attack"].iloc[0]]
-    means = _means(rows, "tau")
+def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
+    """How much of the maps an attack on them leaves."""
+    rows = rows[(rows["kind"] == "aai") & rows["tau_all"].notna()]
+    rows = rows[rows["attack"] == rows["attack"].min()]
+    means = _means(rows, "tau_all")
     if "int" not in means:
         return
-    numbers = ", ".join(
-        f"{value:.2f} to {METHODS[method]} (n = {_n_images(rows, method)})"
-        for method, value in means.items()
-    )
+    eps = eps_label(float(rows["train_eps"].iloc[0]))
+    kept = [f"{METHODS[method]} {value:.2f}" for method, value in means.items()]
+    kept[0] = f"Int keeps {means['int']:.2f} of its explanation"
     yield (
-        f"{label}: an attack on the explanation leaves a rank correlation (Kendall's tau, with the "
-        f"prediction kept) of {numbers}."
+        f"Under an attack on the explanation at ε = {eps}, {_and(kept)} (mean of Kendall's tau "
+        "between the maps before and after, 0 if the prediction changed)."
     )
+
+
+def _unforeseen(rows: "pd.DataFrame") -> Iterator[str]:
+    """Where Int is more or less accurate than Adv under attacks that no network was trained for."""
+    by_comparison: dict[str, list[str]] = {}
+    for attack, group in rows[rows["kind"].isin(UNFORESEEN)].groupby("attack", sort=False):
+        means = _means(group[group["eps"] == group["eps"].max()], "accuracy")
+        if {"int", "adv"} <= set(means):
+            word = _comparison(means)
+            text = f"{attack} ({means['int']:.2f} against {means['adv']:.2f})"
+            by_comparison.setdefault(word, []).append(text)
+    for word, attacks in by_comparison.items():
+        yield f"Under attacks that no network was trained for, it is {word} Adv: {_and(attacks)}."
+
+
+def _certified(rows: "pd.DataFrame") -> Iterator[str]:
+    """The share of images that no attack can break, at the largest eps with a proof for Int."""
+    rows = rows[(rows["kind"] == "certify") & (rows["eps"] > 0)]
+    is_proven = (rows["method"] == "int") & (rows["certified"] > 0)
+    rows = rows[rows["eps"] == rows["eps"][is_proven].max()]
+    means = _means(rows, "certified")
+    if "int" in means:
+        eps = eps_label(float(rows["eps"].iloc[0]))
+        yield f"Within ε = {eps}, no attack can break {_list(means)}: this is proven."
 
 
 def _means(rows: "pd.DataFrame", column: str) -> dict[str, float]:
@@ -81,8 +107,19 @@ def _means(rows: "pd.DataFrame", column: str) -> dict[str, float]:
     return {method: float(means[method]) for method in COMPARED if method in means}
 
 
-def _n_images(rows: "pd.DataFrame", method: str) -> int:
-    return int(rows[rows["method"] == method]["tau_n"].min())
+def _comparison(means: dict[str, float]) -> str:
+    """How the accuracy of Int compares with that of Adv."""
+    difference = means["int"] - means["adv"]
+    if abs(difference) < SAME:
+        return "as accurate as"
+    return "more accurate than" if difference > 0 else "less accurate than"
+
+
+def _compare(means: dict[str, float]) -> str:
+    """The comparison with the difference, such as "0.12 less accurate than Adv"."""
+    difference = abs(means["int"] - means["adv"])
+    number = "" if difference < SAME else f"{difference:.2f} "
+    return f"{number}{_comparison(means)} Adv"
 
 
 def _list(means: dict[str, float]) -> str:
@@ -90,6 +127,11 @@ def _list(means: dict[str, float]) -> str:
     (first, value), *others = means.items()
     parts = [f"{value:.2f} of {METHODS[first]}'s predictions"]
     parts += [f"{value:.2f} of {METHODS[method]}'s" for method, value in others]
+    return _and(parts)
+
+
+def _and(parts: list[str]) -> str:
+    """Such as "a, b and c"."""
     *before, last = parts
     return f"{', '.join(before)} and {last}" if before else last
 
@@ -102,7 +144,16 @@ def claim_lines(path: Path) -> list[str]:
         return [
             f"{DATASETS.get(row['dataset'], row['dataset'])} "
             f"{MODELS.get(row['model'], row['model'])}: {row['claim']}: {row['verdict']}"
+            f"{_numbers(row)}"
             for row in rows
         ]
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise IrpipeError(f"{path}: not a claims table of this version; make it again") from error
+
+
+def _numbers(row: dict[str, str]) -> str:
+    """The difference that a verdict is about, with its interval and n; empty if it has none."""
+    if not row["difference"]:
+        return ""
+    difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
+    return f" (difference {difference:+.2f} [{low:.2f}, {high:.2f}], n = {row['n']})"
