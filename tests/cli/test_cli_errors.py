@@ -159,7 +159,7 @@ def test_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     messages = {
         "mnist": rf"{labels}: found 10 bytes, expected 10008; remove it, .*",
         "minst": r".*no dataset 'minst'; .*'mnist'\?",
-        "d={kind: digits, size: 3}": r"datasets\.d\.size: no option 'size'; have: none",
+        "d={kind: digits, size: 3}": r"datasets\.d\.size: no option 'size'; have: train_eps",
     }
     for name, message in messages.items():
         arguments = ("data", "--dataset", name, "--data", tmp_path)

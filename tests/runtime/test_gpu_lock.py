@@ -139,7 +139,7 @@ def test_the_workflow_runs_four_jobs_at_a_time_and_names_the_cpu_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", path_with_fake_irpipe(tmp_path / "bin"))
-    targets = [f"results/digits/small/int/seed{k}/pgd.h5" for k in range(12)]
+    targets = [f"results/quick_digits/small/int/seed{k}/pgd.h5" for k in range(12)]
     command = [sys.executable, "-m", "snakemake", "--cores", "8", "--resources", "gpu=4"]
     command += ["--snakefile", str(ROOT / "Snakefile")]
     command += ["--configfile", str(ROOT / "config/config.yaml"), "--config", "seeds=12"]

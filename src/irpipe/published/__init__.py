@@ -29,6 +29,7 @@ DATASETS = {
     "cifar10": "CIFAR-10",
     "restricted_imagenet": "R-ImageNet",
     "digits": "Digits",
+    "quick_digits": "Digits",
 }
 MODELS = {"small": "Small", "pool": "Pool", "wresnet": "WResnet"}
 INTERPRETERS = {
