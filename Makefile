@@ -11,14 +11,14 @@ PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 # two jobs at a time, which keep two cores busier than one job with two threads
 quickstart: .venv/ready
-	snakemake page --cores all --resources gpu=2
+	snakemake page --logger irpipe --cores all --resources gpu=2
 
 # one page with all tables and figures; for another config:
 # make report OPTIONS="--configfile FILE --config data=FOLDER"
 report: .venv/ready
-	snakemake --cores all $(OPTIONS)
+	snakemake --logger irpipe --cores all $(OPTIONS)
 	irpipe verify results
-	snakemake page --cores all $(OPTIONS)
+	snakemake page --logger irpipe --cores all $(OPTIONS)
 
 # the same tables and figures in Snakemake's own report, which lists them one by one
 snakemake-report: .venv/ready

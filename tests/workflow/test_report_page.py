@@ -72,7 +72,8 @@ Object.fromEntries([...document.querySelectorAll('section table')].map(
 
 @pytest.fixture(scope="module")
 def our_page(built: Path) -> Path:
-    done = Project(built).make("page")
+    done = Project(built).make("page", "--logger", "irpipe")
+    assert done.stderr.splitlines()[-1] == "[2/2] page"
     assert done.stdout.endswith("All of them on one page: results/report.html\n")
     return built / "results" / "report.html"
 
