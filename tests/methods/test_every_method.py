@@ -1,6 +1,7 @@
 """What holds for every method, those of the shipped configs and those of no config."""
 
 import importlib
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe import config
+from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.config import yaml_reader
 from irpipe.config.kinds import kinds, resolve_entry
 from irpipe.methods import Objective
@@ -130,3 +132,32 @@ def test_parts_of_a_batch_have_the_same_gradient_signs_if_the_method_is_separabl
         in_parts = torch.cat([gradient_sign(slice(1)), gradient_sign(slice(1, None))])
         assert (complete != 0).any()
         assert torch.equal(complete, in_parts) == batch.separable
+
+
+CHOICES = itertools.product(
+    ["total", "cross_entropy", "discrepancy"], ["other", "all"], ["one", "two"], [False, True]
+)
+ADVERSARIAL = [
+    entry for _, entry in ENTRIES if entry != {"kind": "cross_entropy", "adversarial": False}
+] + [
+    {
+        "kind": "interpretability_aware",
+        "inner_loss": inner_loss,
+        "softmax_over": softmax_over,
+        "class_set": class_set,
+        "half_factors": half_factors,
+        "adversarial": True,
+    }
+    for inner_loss, softmax_over, class_set, half_factors in CHOICES
+]
+
+
+@pytest.mark.parametrize("entry", ADVERSARIAL, ids=str)
+def test_the_inner_gradient_is_that_of_autograd(entry: dict[str, Any]) -> None:
+    matrix, images, perturbed = (tensor.float() for tensor in tiny_batch())
+    with torch.no_grad():  # as in training
+        inner = objective(entry, TanhClassifier(matrix), images, torch.from_numpy(LABELS))
+    expected = objective_gradient(inner.get_inner_loss(), perturbed)
+    for _ in range(2):  # the second call uses what the first has computed
+        gradient = inner.inner_gradient(perturbed)
+        torch.testing.assert_close(gradient, expected, rtol=1e-5, atol=1e-6)

@@ -38,8 +38,20 @@ def random_perturbation(
 
 def objective_gradient(objective: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
     """Gradient of a scalar objective at `point`, in float32 and shaped like `point`."""
+    return chain_gradient(lambda variable: (objective(variable), None), point)
+
+
+def chain_gradient(
+    chain: Callable[[Tensor], tuple[Tensor, Tensor | None]], point: Tensor
+) -> Tensor:
+    """Gradient at `point`, by the chain rule, in float32 and shaped like `point`.
+
+    `chain` gets the point in float32. It returns something computed from it and the gradient of the
+    objective for that; None means that it is the objective itself, a scalar.
+    """
     variable = point.to(torch.float32, copy=True).requires_grad_()
-    (gradient,) = torch.autograd.grad(objective(variable), variable)
+    output, output_gradient = chain(variable)
+    (gradient,) = torch.autograd.grad(output, variable, output_gradient)
     return gradient
 
 
@@ -69,12 +81,15 @@ def linf_sign_update(centre: Tensor, eps: float | Tensor, step_size: float | Ten
 
         x' + step_size * sign(gradient), clipped to [x - eps, x + eps] and to [0, 1].
 
-    The bounds have the dtype of `centre`. `eps` and `step_size` broadcast against the images.
+    The bounds have the dtype of `centre`. `eps` and `step_size` broadcast against the images. A
+    step size that is a number is rounded to float32, the dtype of gradients.
     """
     lower = (centre - eps).clamp_(min=0)
     upper = (centre + eps).clamp_(max=1)
+    if not isinstance(step_size, Tensor):
+        step_size = centre.new_full((), step_size, dtype=torch.float32)
 
     def update(point: Tensor, gradient: Tensor) -> Tensor:
-        return torch.clamp(point + step_size * gradient.sign(), lower, upper)
+        return torch.clamp(torch.addcmul(point, step_size, gradient.sign()), lower, upper)
 
     return update

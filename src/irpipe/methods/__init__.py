@@ -14,7 +14,7 @@ To add a method, add a file `methods/KIND.py` with one function:
 
 The trainer owns the optimiser, the schedules and all random numbers. For each batch it calls
 `objective` with the network, for `loss`, and then with a `FoldedNetwork` and without gradients of
-the weights, for `get_inner_loss()`. Compute what depends on the clean images alone in `objective`
+the weights, for `inner_gradient`. Compute what depends on the clean images alone in `objective`
 itself: the trainer calls the functions that it returns once per inner step.
 """
 
@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
+
+from irpipe.ascent.gradient_ascent import chain_gradient, objective_gradient
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,9 @@ class Objective:
     loss: Callable[[Tensor], Tensor]
     # None means `loss`.
     inner_loss: Callable[[Tensor], Tensor] | None = None
+    # A shorter way to the gradient of the inner loss: something that the network computes from x',
+    # and the gradient of the inner loss for that, written out. None means that autograd finds it.
+    inner_chain: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
     # Whether the loss depends on x'. If not, the trainer makes no x' and passes the clean images.
     uses_adversarial: bool = True
     # Where the inner maximisation starts: at the clean images plus uniform noise in [-eps, eps],
@@ -50,3 +55,9 @@ class Objective:
     def get_inner_loss(self) -> Callable[[Tensor], Tensor]:
         """Return the function that the inner maximisation maximises."""
         return self.inner_loss or self.loss
+
+    def inner_gradient(self, perturbed: Tensor) -> Tensor:
+        """Return the gradient of the inner loss for x', float32."""
+        if self.inner_chain is not None:
+            return chain_gradient(self.inner_chain, perturbed)
+        return objective_gradient(self.get_inner_loss(), perturbed)

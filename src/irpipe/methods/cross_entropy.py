@@ -4,6 +4,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.methods import Objective
+from irpipe.methods._linear_loss import log_softmax_chain
 from irpipe.networks.network import Classifier
 
 
@@ -16,8 +17,10 @@ def objective(
     adversarial: bool,
 ) -> Objective:
     """Minimise the mean cross-entropy: CE(f(x), t), or max_{x'} CE(f(x'), t) if `adversarial`."""
-    if adversarial:
-        return Objective(
-            lambda perturbed: F.cross_entropy(network(perturbed), labels), separable=True
-        )
-    return Objective(lambda _: F.cross_entropy(network(images), labels), uses_adversarial=False)
+    if not adversarial:
+        return Objective(lambda _: F.cross_entropy(network(images), labels), uses_adversarial=False)
+    return Objective(
+        lambda perturbed: F.cross_entropy(network(perturbed), labels),
+        inner_chain=log_softmax_chain(network, lambda log_q: F.nll_loss(log_q, labels)),
+        separable=True,
+    )

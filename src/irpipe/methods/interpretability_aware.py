@@ -1,5 +1,6 @@
 """Int, Int-Adv and Int-1-class: interpretability-aware robust training (paper section 4; C.2)."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -7,6 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.methods import Objective
+from irpipe.methods._discrepancy import Discrepancy
+from irpipe.methods._linear_loss import log_softmax_chain
 from irpipe.networks.network import Classifier
 from irpipe.option_types import NotNegative
 
@@ -37,23 +40,9 @@ def objective(
     logits f(x') over the other classes. Gradients flow through q (C.2). Int-1-class has the
     first term of D only.
     """
-    clean_maps = network.maps(images)  # L(x, c) for all classes c, [N, C, h, w]
-    class_indices = torch.arange(clean_maps.shape[1], device=labels.device)
-    is_true = labels[:, None] == class_indices  # [N, C]
+    clean_maps = network.maps(images)
     factor = 0.5 if half_factors else 1.0
-
-    def discrepancy(maps: Tensor) -> Tensor:
-        """D(x, x'), averaged over the batch, from the maps L(x', c)."""
-        distance = (maps - clean_maps).abs().sum(dim=(2, 3))  # ||L(x, c) - L(x', c)||_1
-        weight = is_true.to(maps.dtype)
-        if class_set == "two":
-            logits = maps.mean(dim=(2, 3))  # f(x')
-            if softmax_over == "other":
-                # Mask before the softmax: dividing afterwards gives 0/0 on underflow.
-                logits = logits.masked_fill(is_true, -torch.inf)
-            q = torch.softmax(logits, dim=1)
-            weight = q.masked_fill(is_true, 1)
-        return factor * (weight * distance).sum(dim=1).mean()
+    discrepancy = Discrepancy(clean_maps, labels, class_set, softmax_over, factor)
 
     def cross_entropy(maps: Tensor) -> Tensor:
         """CE(f, t), averaged over the batch, from the maps L(x, c) or L(x', c)."""
@@ -71,4 +60,41 @@ def objective(
         "cross_entropy": lambda perturbed: cross_entropy(network.maps(perturbed)),
         "discrepancy": lambda perturbed: discrepancy(network.maps(perturbed)),
     }
-    return Objective(loss, inner_losses[inner_loss], separable=True)
+    return Objective(
+        loss,
+        inner_losses[inner_loss],
+        inner_chain=_inner_chain(network, labels, discrepancy, reg_weight, adversarial, inner_loss),
+        separable=True,
+    )
+
+
+def _inner_chain(
+    network: Classifier,
+    labels: Tensor,
+    discrepancy: Discrepancy,
+    reg_weight: float,
+    adversarial: bool,
+    inner_loss: str,
+) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """The maps L(x', c), and the gradient of the inner loss for them."""
+    weight = 1.0 if inner_loss == "discrepancy" else reg_weight
+    discrepancy_gradient = discrepancy.gradient_function(lambda d: weight * d)
+    chain = log_softmax_chain(
+        lambda maps: maps.mean(dim=(2, 3)), lambda log_q: F.nll_loss(log_q, labels)
+    )
+
+    def cross_entropy_gradient(maps: Tensor) -> Tensor:
+        maps = maps.detach().requires_grad_()
+        log_q, log_q_gradient = chain(maps)
+        return torch.autograd.grad(log_q, maps, log_q_gradient)[0]
+
+    def inner_chain(perturbed: Tensor) -> tuple[Tensor, Tensor]:
+        maps = network.maps(perturbed)
+        if inner_loss == "cross_entropy":
+            return maps, cross_entropy_gradient(maps)
+        gradient = discrepancy_gradient(maps.detach())
+        if adversarial and inner_loss == "total":
+            gradient = gradient + cross_entropy_gradient(maps)
+        return maps, gradient
+
+    return inner_chain

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.methods import Objective
+from irpipe.methods._linear_loss import log_softmax_chain
 from irpipe.networks.network import Classifier
 from irpipe.option_types import NotNegative
 
@@ -31,9 +32,14 @@ def objective(
     cross_entropy = F.cross_entropy(logits, labels)
     scale = len(labels) if reduction == "sum" else 1
 
-    def loss(perturbed: Tensor) -> Tensor:
-        log_q = F.log_softmax(network(perturbed), dim=1)  # log p(x')
+    def loss_of(log_q: Tensor) -> Tensor:
+        """The loss, linear in log p(x')."""
         divergence = F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
         return scale * (cross_entropy + beta * divergence)
 
-    return Objective(loss, init=init, separable=True)
+    return Objective(
+        lambda perturbed: loss_of(F.log_softmax(network(perturbed), dim=1)),
+        inner_chain=log_softmax_chain(network, loss_of),
+        init=init,
+        separable=True,
+    )

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.grad import conv2d_weight
+from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 def input_gradient(
@@ -15,8 +15,15 @@ def input_gradient(
 
     `gradient` is the gradient for its output. A matrix product gives the gradient of each patch;
     overlapping patches are summed. For inputs of few channels, this is four times as fast on a
-    CPU as torch's own, which takes half of PGD's time.
+    CPU as torch's own, which takes half of PGD's time. A GPU gets torch's own, which is one
+    operation.
     """
+    if gradient.device.type != "cpu":
+        shape = len(gradient), weight.shape[1], *size
+        image_gradient: Tensor = conv2d_input(  # type: ignore[no-untyped-call]
+            shape, weight, gradient, stride, padding
+        )
+        return image_gradient
     patches = weight.flatten(1).t() @ gradient.flatten(2)
     return F.fold(patches, size, weight.shape[2:], padding=padding, stride=stride)
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update
+from irpipe.ascent.gradient_ascent import linf_sign_update
 from irpipe.methods import Objective
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
@@ -127,9 +127,10 @@ class TrainingStep:
         with torch.no_grad():
             objective = self.objective(folded, images, labels)
         update = linf_sign_update(images, eps, self.recipe["inner_step_size"])
-        steps = self.recipe["inner_steps"]
-        *_, last = gradient_ascent(start, objective.get_inner_loss(), update, steps)
-        return [last.float()]
+        point = start
+        for _ in range(self.recipe["inner_steps"]):
+            point = update(point, objective.inner_gradient(point))
+        return [point.float()]
 
     @torch.no_grad()
     def _report(self, loss: Tensor, gradients: list[Tensor]) -> None:
