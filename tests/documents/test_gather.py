@@ -156,6 +156,14 @@ def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
         gather(tmp_path, tmp_path / "figures")
 
 
+def test_results_that_give_no_verdict_have_no_figure_of_it(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.h5", make_proofs({0.3: (120, 140)}))
+    numbers = gather(tmp_path, tmp_path / "figures")
+    name = ("undecided", "certify", "mnist/small/int/released", "0.3", "6000")
+    assert text_of(numbers, *name) == "0.100"
+    assert not [name for name in numbers if name[0] in ("claim", "figure")]
+
+
 def test_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(IrpipeError, match=r": no result \(\.h5\), training log or measurement"):
         gather(tmp_path, tmp_path / "figures")

@@ -24,14 +24,18 @@ DIGITS = 16  # of a SHA-256, as in the list of files
 Draw = Callable[[list[Result], Path], list[Path]]
 
 
-def figure_numbers(sourced: Sequence[Sourced], folder: Path) -> Iterator[tuple[Name, Number]]:
+def figure_numbers(
+    sourced: Sequence[Sourced], has_verdict: bool, folder: Path
+) -> Iterator[tuple[Name, Number]]:
     """Draw all figures for which there are results as `folder`/NAME.png.
+
+    `has_verdict` says whether the results give a verdict on a claim.
 
     Yields the first digits of the SHA-256 of each file by name: figure; NAME.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, draw, shown in _figures(sourced):
+        for name, draw, shown in _figures(sourced, has_verdict):
             if shown:
                 paths = draw([result for result, _ in shown], Path(scratch, name))
                 png = next(path for path in paths if path.suffix == ".png")
@@ -41,7 +45,9 @@ def figure_numbers(sourced: Sequence[Sourced], folder: Path) -> Iterator[tuple[N
                 yield ("figure", name), Number(sha256, tuple(sources))
 
 
-def _figures(sourced: Sequence[Sourced]) -> Iterator[tuple[str, Draw, list[Sourced]]]:
+def _figures(
+    sourced: Sequence[Sourced], has_verdict: bool
+) -> Iterator[tuple[str, Draw, list[Sourced]]]:
     """Name, function and results of each figure."""
     small = [item for item in sourced if dataset_model(item[0]) == ("mnist", "small")]
     released = [item for item in small if item[0].attrs["run"] == "released"]
@@ -59,7 +65,7 @@ def _figures(sourced: Sequence[Sourced]) -> Iterator[tuple[str, Draw, list[Sourc
     yield "figure_1_restricted_imagenet", draw, _of(sourced, attack)
     attacks, certify = claim_attacks(), proof_attacks(sourced)
     draw = partial(claims_figure.report, title="Verdict", attacks=attacks, certify=certify)
-    yield "verdict", draw, _of(sourced, *attacks, *(certify or []))
+    yield "verdict", draw, _of(sourced, *attacks, *(certify or [])) if has_verdict else []
 
 
 def _of(sourced: Sequence[Sourced], *attacks: str) -> list[Sourced]:

@@ -60,10 +60,12 @@ def _all_numbers(
             seconds = f"{result.arrays['seconds'].sum():.0f}"
             yield ("training", network_name(result), "seconds"), Number(seconds, (source,))
     yield from comparison_numbers(attacked)
-    yield from verdict_numbers(attacked)
+    verdicts = list(verdict_numbers(attacked))
+    yield from verdicts
     for measurement, source in measured:
         yield from measurement_numbers(measurement, source)
-    yield from figure_numbers(sourced, figures)
+    has_verdict = any(name[0] == "claim" for name, _ in verdicts)
+    yield from figure_numbers(sourced, has_verdict, figures)
 
 
 def _source(path: Path, folder: Path, code_hash: str) -> Source:
