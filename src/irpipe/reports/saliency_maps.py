@@ -103,7 +103,7 @@ def _row(result: Result, image: int | None, of_dataset: list[Result], report: st
 def _draw_images(panels: np.ndarray, result: Result, arrays: dict[str, np.ndarray]) -> None:
     """Draw the clean and the adversarial image, `panels` `[2]`, with the network's predictions."""
     class_names = result.attrs["class_names"]
-    labels = ("clean", f"adversarial, ε = {result.attrs['options']['pgd_eps']:g}")
+    labels = ("clean", f"adversarial,\nε = {result.attrs['options']['pgd_eps']:g}")
     for point, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         _hide_axes(panel)
         pixels = arrays["image"][point, 0]

@@ -68,7 +68,7 @@ def report(
             if result := attacked.get(method):
                 measured = accuracy(result, result.attrs["train_eps"], steps)
                 _draw_accuracy(right, y, method, measured)
-        right.set_xlim(0, 1)
+        right.set_xlim(-0.03, 1.03)
         right.grid(alpha=0.25, linewidth=0.5, axis="x")
         right.set_xlabel(f"accuracy, {steps} steps,\nε = {', '.join(train_eps) or '-'}")
         add_title(figure, f"{title}, {dataset_model_label(pair)}")

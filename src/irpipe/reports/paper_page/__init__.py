@@ -65,7 +65,7 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
             if entry["kind"] == "claims_table"
             for line in claim_lines(folder / "tables" / f"table_{name}.csv")
         ],
-        costs=_picture(folder / "benchmarks" / "figure_jobs.svg"),
+        costs=_picture(folder / "benchmarks" / "figure_jobs.svg", "What the jobs cost"),
         sources=sources,
     )
     with atomic_write(output) as temporary:
@@ -100,11 +100,11 @@ def _order(entry: tuple[str, str]) -> int:
 def _entry(config: dict[str, Any], section: str, name: str, folder: Path) -> Entry:
     noun = section.removesuffix("s")
     stem = folder / section / f"{noun}_{name}"
+    title = str(config[section][name]["title"])
     if section == "figures":
-        content = _picture(stem.with_name(f"{stem.name}.svg"))
+        content = _picture(stem.with_name(f"{stem.name}.svg"), title)
     else:
         content = _table(stem.with_name(f"{stem.name}.html"))
-    title = str(config[section][name]["title"])
     return Entry(f"{noun}-{name}", title, captions.caption(config, section, name), content)
 
 
@@ -116,10 +116,10 @@ def _table(path: Path) -> Markup:
     return Markup(found.group(1))
 
 
-def _picture(path: Path) -> Markup:
-    """An SVG file as an image that lies in the page."""
+def _picture(path: Path, title: str) -> Markup:
+    """An SVG file as an image that lies in the page, called `title` where it cannot be seen."""
     data = base64.b64encode(_read(path).encode()).decode()
-    return Markup('<img alt="" src="data:image/svg+xml;base64,{}">').format(data)
+    return Markup('<img alt="{}" src="data:image/svg+xml;base64,{}">').format(title, data)
 
 
 def _read(path: Path) -> str:
