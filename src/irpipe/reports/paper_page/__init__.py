@@ -49,7 +49,7 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
     parts: dict[str, list[Entry]] = {part: [] for part in captions.PARTS}
     for section, name in sorted(_names(config), key=_order):
         parts[captions.part(name)].append(_entry(config, section, name, folder))
-    texts: list[str] = []
+    texts: dict[str, list[str]] = {}
     sources: list[Any] = []
     if results := _results(config, folder):
         frame = to_frame(results)

@@ -21,14 +21,14 @@ UNFORESEEN = ("gabor", "snow", "jpeg", "fog")
 SAME = 0.005
 
 
-def sentences(frame: "pd.DataFrame") -> list[str]:
-    """One paragraph for each data set and model: what Int keeps next to Adv and Normal.
+def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
+    """By data set and model, such as "MNIST Small", what Int keeps next to Adv and Normal, in words.
 
     `frame` is that of `to_frame`. The sentences are about the largest step count and, but for
     certificates, the eps of training. They give means over seeds. Data sets and models without Int
     have none.
     """
-    texts = []
+    texts = {}
     pairs = frame[["dataset", "model"]].drop_duplicates().itertuples(index=False)
     for dataset, model in sorted(
         pairs, key=lambda pair: (order_of(DATASETS, pair[0]), order_of(MODELS, pair[1]))
@@ -43,7 +43,7 @@ def sentences(frame: "pd.DataFrame") -> list[str]:
         ]
         if parts:
             label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
-            texts.append(f"{label}: {' '.join(parts)}")
+            texts[label] = parts
     return texts
 
 
@@ -55,9 +55,10 @@ def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
         return
     eps = eps_label(float(rows["train_eps"].iloc[0]))
     steps = int(rows["steps"].max())
-    yield f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct."
+    text = f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct."
     if "adv" in means:
-        yield f"Int, trained on explanations alone, is {_compare(means)}."
+        text += f" Int, trained on explanations alone, is {_compare(means)}."
+    yield text
 
 
 def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
@@ -79,14 +80,17 @@ def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
 def _unforeseen(rows: "pd.DataFrame") -> Iterator[str]:
     """Where Int is more or less accurate than Adv under attacks that no network was trained for."""
     by_comparison: dict[str, list[str]] = {}
-    for attack, group in rows[rows["kind"].isin(UNFORESEEN)].groupby("attack", sort=False):
+    rows = rows[rows["kind"].isin(UNFORESEEN)]
+    n_attacks = rows.groupby("kind")["attack"].nunique()
+    for (kind, attack), group in rows.groupby(["kind", "attack"], sort=False):
         means = _means(group[group["eps"] == group["eps"].max()], "accuracy")
         if {"int", "adv"} <= set(means):
             word = _comparison(means)
-            text = f"{attack} ({means['int']:.2f} against {means['adv']:.2f})"
+            name = kind if n_attacks[kind] == 1 else attack
+            text = f"{name} ({means['int']:.2f} against {means['adv']:.2f})"
             by_comparison.setdefault(word, []).append(text)
     for word, attacks in by_comparison.items():
-        yield f"Under attacks that no network was trained for, it is {word} Adv: {_and(attacks)}."
+        yield f"Under attacks that no network was trained for, Int is {word} Adv: {_and(attacks)}."
 
 
 def _certified(rows: "pd.DataFrame") -> Iterator[str]:
