@@ -22,7 +22,7 @@ SAME = 0.005
 
 
 def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
-    """By data set and model, such as "MNIST Small", what Int keeps next to Adv and Normal, in words.
+    """By data set and model, such as "MNIST Small", what Int keeps next to Adv and Normal.
 
     `frame` is that of `to_frame`. The sentences are about the largest step count and, but for
     certificates, the eps of training. They give means over seeds. Data sets and models without Int
