@@ -16,16 +16,17 @@ STEPS_PER_ROUND = 20
 STEP_SIZE = 0.04
 STEP_DECAY = 0.965  # per round
 MIN_STEP_SIZE = 0.1 * STEP_SIZE
-TEMPERATURE = 0.02
+TEMPERATURE = 0.002
 TEMPERATURE_DECAY = 0.97  # per round
 MIN_TEMPERATURE = 5e-4
 
 
 class RestPoint(NamedTuple):
-    """The bound of the rest and where it is reached: x* `[1, C, H, W]`, h* `[1, c1, h, w]`."""
+    """The bound of the rest and where it is reached: x* `[1, C, H, W]`, z1*, h* `[1, c1, h, w]`."""
 
     bound: Tensor
     pixels: Tensor
+    z1: Tensor
     hidden: Tensor
 
 
@@ -71,7 +72,7 @@ class Rest:
         parts = self.pixel_coefficients(E)
         point = self._point(D, *parts)
         total = parts[2]
-        gradient = self.network.layer1(point.pixels) * total.clamp(min=0) * self.relaxation.is_open
+        gradient = point.z1 * total.clamp(min=0) * self.relaxation.is_open
         self.gamma.ascend(gradient, step_size, n_steps)
         self.gamma.value.clamp_(0, 1)
         return point
@@ -88,7 +89,7 @@ class Rest:
         )
         z1 = self.network.layer1(pixels)
         above = torch.addcmul(self.relaxation.intercept, self.relaxation.slope, z1)
-        return RestPoint(bound, pixels, torch.where(total > 0, lower_slope * z1, above))
+        return RestPoint(bound, pixels, z1, torch.where(total > 0, lower_slope * z1, above))
 
 
 class RoundPoint(NamedTuple):
