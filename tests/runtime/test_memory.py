@@ -93,6 +93,7 @@ ATTACKS: dict[str, tuple[dict[str, Any], int]] = {
     "pgd": ({"steps": [1, 3], "eps": [0.05, 0.2], "random_start": True}, 2),
     "margin_pgd": ({"steps": [3], "eps": [0.05, 0.2], "restarts": 2}, 2),
     "aai": ({"steps": 3, "eps": [0.05, 0.2]}, N_IMAGES),
+    "autoattack": ({"attacks_to_run": ["square"], "n_queries": 3, "eps": [0.05]}, 2),
     "isa": (
         {"steps": 2, "binary_search_steps": 2, "norms": ["l1"], "class_sets": ["two"]},
         N_IMAGES,

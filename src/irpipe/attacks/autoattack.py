@@ -47,7 +47,7 @@ from irpipe.attacks._pyautoattack import (
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import AutoAttackMembers, Count, EpsList, EpsNorm
-from irpipe.runtime.memory import gradient_bytes
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
@@ -225,12 +225,17 @@ def _seeded(
         with torch.random.fork_rng(devices=devices), torch.no_grad():
             return run(bound, left)
 
+    def search(bound: float, left: Tensor) -> Tensor:
+        if norm != "linf":
+            return run_alone(bound, left)
+        return map_fitting_rows(lambda part: [run_alone(bound, part)], left)[0]
+
     def run_once(bound: float, left: Tensor) -> Tensor:
         key = (norm, bound, n_queries, seed, batch.indices.tobytes())
         if batch.folded not in _SQUARE_RESULTS:
             _SQUARE_RESULTS.clear()  # The images of another network would only take memory.
         results = _SQUARE_RESULTS.setdefault(batch.folded, {})
-        return results.setdefault(key, SearchResults(batch))(left, partial(run_alone, bound))
+        return results.setdefault(key, SearchResults(batch))(left, partial(search, bound))
 
     return run_once if name == "square" else run_alone
 
