@@ -12,6 +12,7 @@ from pathlib import Path
 import step_costs
 
 from benchmarks import (
+    autoattack,
     certified,
     kendall,
     maps,
@@ -25,7 +26,18 @@ from benchmarks.common import Setup, measurement
 from irpipe.documents.measurements import write_measurement
 from irpipe.runtime.device import select_device
 
-MODULES = (pgd, training, kendall, maps, unforeseen, certified, peak, step_costs, scaling)
+MODULES = (
+    pgd,
+    training,
+    kendall,
+    maps,
+    unforeseen,
+    autoattack,
+    certified,
+    peak,
+    step_costs,
+    scaling,
+)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from irpipe.outside_code import imported_names, parse_file, source_path
 
 Row = dict[str, Any]  # of a table of measurements, by column
 CONFIGS = ("released.yaml", "restricted_imagenet.yaml")  # they name the released networks
-LIBRARIES = ("torch", "torchattacks", "foolbox", "captum", "grad-cam", "scipy")
+LIBRARIES = ("torch", "torchattacks", "pyautoattack", "foolbox", "captum", "grad-cam", "scipy")
 
 
 @dataclass(frozen=True)
