@@ -60,10 +60,10 @@ def test_the_released_gabor_frees_the_entries_that_start_at_zero(
         list(gabor.attack(random_batches()[0], eps=[400], variant=variant, images=40))
     for parametrisation, is_fixed in zip(caught, (False, True), strict=True):
         init = parametrisation.init
-        new = parametrisation.step(0, init, torch.randn(init.shape))
+        new = parametrisation.step(torch.tensor(0.0), init, torch.randn(init.shape))
         assert ((new != 0) == ((init != 0) == is_fixed)).all()
         assert set(new.abs().unique().tolist()) == {0, 1}  # a step of 28 leads to a boundary
-        unmoved = parametrisation.step(0, init, torch.zeros(init.shape))
+        unmoved = parametrisation.step(torch.tensor(0.0), init, torch.zeros(init.shape))
         assert unmoved.isnan().all() == (not is_fixed)
 
 

@@ -17,6 +17,7 @@ from irpipe.interpretability.interpreters import interpret
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.network import Network
 from irpipe.option_types import IgRule, Interpreter, InterpreterVariant
+from irpipe.runtime.cuda_graph import graphed
 from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 
@@ -116,9 +117,10 @@ class IsaSearch:
     def _eps_min_of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         descent = self._descent(rows)
         loss = self._pgd_loss(rows)
+        attack = graphed(lambda eps: [descent(eps, loss)], rows.device)
 
         def probe(eps: Tensor) -> tuple[Tensor, Tensor]:
-            images = descent(eps, loss)
+            (images,) = attack(eps)
             return ~self._is_successful(images, rows), images
 
         first = torch.full(rows.shape, INITIAL_EPS, dtype=torch.float64, device=rows.device)
@@ -134,10 +136,11 @@ class IsaSearch:
     ) -> tuple[Tensor, Tensor, Tensor]:
         descent = self._descent(rows)
         loss = self._isa_loss(rows, measure)
+        attack = graphed(lambda gamma: [descent(eps, loss(gamma))], rows.device)
         upper = 1.0 if self.search_rtol is None else math.inf
 
         def probe(gamma: Tensor) -> tuple[Tensor, Tensor]:
-            images = descent(eps, loss(gamma))
+            (images,) = attack(gamma)
             return self._is_successful(images, rows), images
 
         first = torch.full_like(eps, INITIAL_GAMMA)

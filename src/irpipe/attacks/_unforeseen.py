@@ -11,8 +11,9 @@ advex-uar the released code adapts.
 import copy
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -21,15 +22,18 @@ from numpy.random import RandomState
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import gradient_ascent
+from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.attacks._targets import random_targets
 from irpipe.option_types import AttackVariant, Iterate, StepRule
+from irpipe.runtime.cuda_graph import graphed
+from irpipe.runtime.progress import progress
 
 T = TypeVar("T")
-# (number of steps taken before, variable, direction that raises the objective) -> new variable
-Step = Callable[[int, Tensor, Tensor], Tensor]
+# (number of steps taken before, a scalar tensor that a graph can read; variable; direction that
+# raises the objective) -> new variable
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 ADVEX_UAR_STEP = 0.002236  # in units of the variable; advex-uar chose it for a range of [0, 1]
 
@@ -141,29 +145,40 @@ class UnforeseenAttack:
         sign = -1 if self.targeted else 1
         # U.0: the released loss is the mean over the batch; in `fixed`, each image has its own.
         weight = sign / (len(classes) if self.as_released else 1)
-        steps_taken = 0
         is_nan = torch.zeros_like(classes, dtype=torch.bool)
 
-        def objective(variable: Tensor) -> Tensor:
-            if steps_taken == 0:
-                variable = parametrisation.first_gradient_at(variable)
-            logits = self.batch.folded(parametrisation.render(variable) / 255)
-            return weight * F.cross_entropy(logits, classes, reduction="sum")
+        def one_step(
+            gradient_at: Callable[[Tensor], Tensor],
+            steps_before: Tensor,
+            variable: Tensor,
+            is_nan: Tensor,
+        ) -> list[Tensor]:
+            """The next variable. A row that becomes NaN keeps its last finite value."""
 
-        def update(variable: Tensor, direction: Tensor) -> Tensor:
-            """Return the next variable. A row that becomes NaN keeps its last finite value."""
-            nonlocal steps_taken
-            new = parametrisation.step(steps_taken, variable, direction)
-            steps_taken += 1
+            def objective(variable: Tensor) -> Tensor:
+                images = parametrisation.render(gradient_at(variable)) / 255
+                return weight * F.cross_entropy(self.batch.folded(images), classes, reduction="sum")
+
+            direction = objective_gradient(objective, variable)
+            new = parametrisation.step(steps_before, variable, direction)
             is_lost = ~new.flatten(1).isfinite().all(dim=1)
-            is_nan.logical_or_(is_lost)
-            return torch.where(_broadcast_to(is_lost, new), variable, new)
+            return [torch.where(_broadcast_to(is_lost, new), variable, new), is_nan | is_lost]
 
-        iterates = gradient_ascent(
-            parametrisation.init, objective, update, self.steps, self.batch.progress_label
-        )
+        def iterates() -> Iterator[Tensor]:
+            nonlocal is_nan
+            variable, count = parametrisation.init, torch.zeros((), device=classes.device)
+            take_step: Callable[..., list[Tensor]]
+            take_step = partial(one_step, parametrisation.first_gradient_at)
+            take_later_step = graphed(partial(one_step, torch.clone), classes.device)
+            with progress(self.batch.progress_label, self.steps) as advance:
+                for step in range(self.steps):
+                    variable, is_nan = take_step(count + step, variable, is_nan)
+                    take_step = take_later_step
+                    advance()
+                    yield variable
+
         choose = self._worst if self.iterate == "worst" else _last
-        variable, images = choose(parametrisation, iterates)
+        variable, images = choose(parametrisation, iterates())
         return variable, images, is_nan
 
     def _worst(
@@ -174,18 +189,27 @@ class UnforeseenAttack:
         The images are those whose loss was computed: to render the chosen rows again would put
         them into another batch, and the released fog depends on that.
         """
-        worst_variable, worst_images = parametrisation.init, self.pixels
-        largest = torch.full_like(self.batch.labels, -math.inf, dtype=torch.float32)
-        for variable in iterates:
+
+        def worse(
+            variable: Tensor, worst_variable: Tensor, worst_images: Tensor, largest: Tensor
+        ) -> list[Tensor]:
             with torch.no_grad():
                 images = parametrisation.render(variable)
             loss = image_margin_loss(self.batch.folded, images / 255, self.batch.labels)
             is_worse = loss > largest
-            largest = torch.maximum(loss, largest)
-            worst_variable = torch.where(
-                _broadcast_to(is_worse, variable), variable, worst_variable
+            return [
+                torch.where(_broadcast_to(is_worse, variable), variable, worst_variable),
+                torch.where(_broadcast_to(is_worse, images), images, worst_images),
+                torch.maximum(loss, largest),
+            ]
+
+        keep_worse = graphed(worse, self.batch.labels.device)
+        largest = torch.full_like(self.batch.labels, -math.inf, dtype=torch.float32)
+        worst_variable, worst_images = parametrisation.init, self.pixels
+        for variable in iterates:
+            worst_variable, worst_images, largest = keep_worse(
+                variable, worst_variable, worst_images, largest
             )
-            worst_images = torch.where(_broadcast_to(is_worse, images), images, worst_images)
         return worst_variable, worst_images
 
 

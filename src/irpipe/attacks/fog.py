@@ -75,7 +75,7 @@ def _parametrisation(
     def render(noise: Tensor) -> Tensor:
         return add_fog(pixels, fog_map(noise, n_levels, unforeseen.as_released), eps)
 
-    def step(_: int, noise: Tensor, direction: Tensor) -> Tensor:
+    def step(_: Tensor, noise: Tensor, direction: Tensor) -> Tensor:
         return (noise + step_size * direction.sign()).clamp(0, 1)
 
     def extras(noise: Tensor) -> dict[str, Tensor]:

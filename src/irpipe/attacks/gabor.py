@@ -104,7 +104,7 @@ def _parametrisation(
         noise = binarised_noise(filter_field(field, spectrum))[:, None]
         return (pixels + eps * noise).clamp(0, 255)
 
-    def step(_: int, field: Tensor, direction: Tensor) -> Tensor:
+    def step(_: Tensor, field: Tensor, direction: Tensor) -> Tensor:
         new = (field + step_size * direction.sign()).clamp(-1, 1) * is_free
         # U.1: a field of zeros has no noise but 0/0. As NaN, it keeps its last finite iterate.
         is_empty = ~new.flatten(1).any(dim=1)[:, None, None]

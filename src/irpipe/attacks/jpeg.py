@@ -84,7 +84,7 @@ def linf_step(eps: float, step_size: float, as_released: bool) -> Step:
 def l2_step(eps: float, step_size: float, as_released: bool) -> Step:
     """Steps along the normalised direction, scaled to ||c||_2 <= eps, clipped to |c| <= 2 (U.3)."""
 
-    def step(_: int, offset: Tensor, direction: Tensor) -> Tensor:
+    def step(_: Tensor, offset: Tensor, direction: Tensor) -> Tensor:
         """Take a step of fixed l2 length and project it into the ball."""
         length = direction.norm(dim=1, keepdim=True)
         unit_direction = direction / length
@@ -105,7 +105,7 @@ def l1_step(eps: float, step_size: float, as_released: bool) -> Step:
     of eps as it has room for, in that order.
     """
 
-    def step(steps_before: int, offset: Tensor, direction: Tensor) -> Tensor:
+    def step(steps_before: Tensor, offset: Tensor, direction: Tensor) -> Tensor:
         """Move from c towards the vertex D."""
         order = direction.abs().argsort(dim=1, descending=True)
         sign = torch.where(direction > 0, 1.0, -1.0)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import gradient_ascent, objective_gradient
+from irpipe.ascent.gradient_ascent import objective_gradient
 from irpipe.ascent.norms import ball_update, project, random_in_ball
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss, margin_loss, nan_to_inf
 from irpipe.option_types import Count, EpsList, EpsNorm, Iterate, StepCounts
+from irpipe.runtime.cuda_graph import graphed
 from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
@@ -117,29 +118,36 @@ def _margin_pgd(
     Return the iterate that counts, its margin loss `[m]`, and whether the last iterate is
     classified correctly `[m]`.
     """
-    step_sizes = iter([eps * (1 - step / n_steps) for step in range(n_steps)])
-    # The pass that gives an iterate's gradient also gives its margin loss.
-    margins: list[Tensor] = []
 
-    def objective(points: Tensor) -> Tensor:
-        """Return the loss, and keep the margins that the same forward pass gives."""
-        logits = batch.folded(points)
-        margin = margin_loss(logits, labels)
-        margins.append(nan_to_inf(margin.detach()))
-        if loss == "margin":
-            return margin.sum()
-        return F.cross_entropy(logits, labels, reduction="sum")
+    def one_step(
+        point: Tensor, worst: Tensor, worst_margin: Tensor, step_size: Tensor
+    ) -> list[Tensor]:
+        """The next iterate, and the worst one up to `point` with its margin loss."""
+        # The pass that gives the gradient also gives the margin loss.
+        margins: list[Tensor] = []
 
-    def update(point: Tensor, gradient: Tensor) -> Tensor:
-        return ball_update(clean, eps, next(step_sizes), norm)(point, gradient)
+        def objective(points: Tensor) -> Tensor:
+            logits = batch.folded(points)
+            margin = margin_loss(logits, labels)
+            margins.append(nan_to_inf(margin.detach()))
+            if loss == "margin":
+                return margin.sum()
+            return F.cross_entropy(logits, labels, reduction="sum")
 
-    worst = start
-    worst_margin = torch.full_like(labels, -math.inf, dtype=torch.float32)
-    previous = None
-    for point in gradient_ascent(start, objective, update, n_steps):
-        if previous is not None and iterate == "worst":
-            worst, worst_margin = _worse(worst, worst_margin, previous, margins[-1])
-        previous = point
+        gradient = objective_gradient(objective, point)
+        new = ball_update(clean, eps, step_size, norm)(point, gradient)
+        if iterate == "worst":
+            worst, worst_margin = _worse(worst, worst_margin, point, margins[0])
+        return [new, worst, worst_margin]
+
+    take_step = graphed(one_step, start.device)
+    lowest = torch.full_like(labels, -math.inf, dtype=torch.float32)
+    point, worst, worst_margin = start, start, lowest
+    for step in range(n_steps):
+        step_size = eps * (1 - step / n_steps)
+        point, worst, worst_margin = take_step(point, worst, worst_margin, step_size)
+        if step == 0:
+            worst_margin = lowest  # The start is no iterate.
     last_margin = image_margin_loss(batch.folded, point, labels)
     worst, worst_margin = _worse(worst, worst_margin, point, last_margin)
     return [worst, worst_margin, last_margin <= 0]

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import gradient_ascent, linf_sign_update
+from irpipe.ascent.gradient_ascent import Update, linf_sign_update
+from irpipe.ascent.snapshots import gradient_ascent_snapshots
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.interpretability.interpreters import interpret
 from irpipe.interpretability.kendall import kendall
@@ -101,9 +102,15 @@ def _pgd(
     if target_class is not None:
         classes, sign = torch.full_like(batch.labels, target_class), -1
 
-    def objective(images: Tensor) -> Tensor:
-        return sign * F.cross_entropy(batch.folded(images), classes)
+    def objective(points: Tensor, rows: Tensor) -> Tensor:
+        total = F.cross_entropy(batch.folded(points), classes[rows], reduction="sum")
+        return sign * total / len(classes)
 
-    update = linf_sign_update(batch.images, eps, step_size)
-    *_, last = gradient_ascent(batch.images, objective, update, steps, batch.progress_label)
+    def make_update(rows: Tensor) -> Update:
+        return linf_sign_update(batch.images[rows], eps, step_size)
+
+    snapshots = gradient_ascent_snapshots(
+        batch.images, objective, make_update, [steps], batch.progress_label
+    )
+    ((_, last),) = snapshots
     return last

@@ -98,15 +98,13 @@ def _parametrisation(
         snow = snow_layer(flakes, placed_kernels, height, width)
         return (base + eps * snow).clamp(0, 1) * 255
 
-    def step(steps_before: int, flakes: Tensor, direction: Tensor) -> Tensor:
+    def step(steps_before: Tensor, flakes: Tensor, direction: Tensor) -> Tensor:
         """Take a step along the sign of the gradient, and project it."""
         change = step_size * direction.sign()
         if unforeseen.as_released:
             # Released faults (U.2): the projection comes only after the gradient was taken, and
             # is left out before the result.
-            if steps_before:
-                flakes = project(flakes)
-            return flakes + change
+            return torch.where(steps_before > 0, project(flakes), flakes) + change
         return project(flakes + change)
 
     def extras(flakes: Tensor) -> dict[str, Tensor]:

@@ -41,6 +41,13 @@ class CudaGraphed:
         return [output.clone() for output in self.outputs]
 
 
+def graphed(
+    function: Callable[..., list[Tensor]], device: torch.device
+) -> Callable[..., list[Tensor]]:
+    """`function` as a CUDA graph; on a CPU, `function` itself."""
+    return function if device.type == "cpu" else CudaGraphed(function)
+
+
 def capture(
     function: Callable[..., list[Tensor]], inputs: list[Tensor]
 ) -> tuple[Callable[[], None], list[Tensor]]:
