@@ -170,8 +170,19 @@ def test_another_norm_is_named_in_every_file(
     page = (folder / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
     assert "ε (\N{SCRIPT SMALL L}2 bound, pixels in [0, 1])" in page
     assert "at ε = 2 (\N{SCRIPT SMALL L}2) correctly" in page
+    assert "5 of 8 signs of masking were looked for" in page
     assert "aai</td>" in page
     assert "left out: it has no l2 version" in page
+
+
+def test_more_images_than_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """digits has 400 test images."""
+    one_step = "one={kind: pgd, steps: 1, eps: 0.1, images: 2000}"
+    assert stress(tmp_path, "--attacks", one_step, "--images", "401") == 2
+    assert "--images 401: the test set has 400" in capsys.readouterr().err
+    assert stress(tmp_path, "--attacks", one_step) == 0
+    assert "the test set has 400 images: each attack takes all" in capsys.readouterr().out
+    assert len(read_result(tmp_path / "o" / "one.h5").arrays["indices"]) == 400
 
 
 def test_another_norm_needs_eps_of_its_own(

@@ -17,6 +17,7 @@ TEXT = (ROOT / "docs" / "own_code.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.]+)`[^`]*?:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S))
 COMMAND = re.findall(r"^```bash\n(.*?)\n```$", TEXT, re.M | re.S)[0]
 RESULTS = Path("robust/results")
+ALL_JOBS = {"train": 2, "evaluate": 3, "evaluate_external": 1, "table": 2}
 
 
 def snakemake(folder: Path, *options: str) -> str:
@@ -58,14 +59,19 @@ def jobs_after(folder: Path, name: str, old: str, new: str) -> Counter[str]:
 def test_every_file_of_the_page_is_found() -> None:
     assert sorted(FILES) == [
         "Snakefile",
-        *sorted(f"mine/{name}.py" for name in ("distance", "grey", "nets", "smooth", "tiny")),
+        *sorted(
+            f"mine/{name}.py"
+            for name in ("distance", "grey", "nets", "smooth", "tiny", "turned", "worst_class")
+        ),
         "theirs.yaml",
     ]
 
 
-def test_the_table_has_all_networks(made: Path) -> None:
+def test_both_tables_have_all_networks(made: Path) -> None:
     frame = pd.read_csv(made / RESULTS / "tables" / "table_grey.csv")
     networks = set(zip(frame.model, frame.method, frame.run, strict=True))
+    worst = pd.read_csv(made / RESULTS / "tables" / "table_worst.csv")
+    assert networks == set(zip(worst.model, worst.method, worst.run, strict=True))
     assert networks == {
         ("small", "adv", "seed0"),
         ("tiny", "smooth", "seed0"),
@@ -75,8 +81,8 @@ def test_the_table_has_all_networks(made: Path) -> None:
 
 def test_everything_lies_below_the_prefix(made: Path) -> None:
     assert not (made / "results").exists()
-    transfer = read_result(made / RESULTS / "digits/tiny/smooth/seed0/transfer.h5")
-    surrogate = "robust/results/digits/small/adv/seed0/network.safetensors"
+    transfer = read_result(made / RESULTS / "turned/tiny/smooth/seed0/transfer.h5")
+    surrogate = "robust/results/turned/small/adv/seed0/network.safetensors"
     assert transfer.attrs["options"]["surrogates"] == [surrogate]
     assert len(list((made / RESULTS / "state").iterdir())) == 2
 
@@ -84,10 +90,12 @@ def test_everything_lies_below_the_prefix(made: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "jobs"),
     [
-        ("mine/distance.py", "square()", "abs()", {"train": 1, "evaluate": 2, "table": 1}),
-        ("mine/tiny.py", "8, 5", "8, 7", {"train": 1, "evaluate": 2, "table": 1}),
-        ("mine/grey.py", "0.5 -", "0.4 -", {"evaluate": 2, "evaluate_external": 1, "table": 1}),
-        ("mine/nets.py", "seed(0)", "seed(1)", {"evaluate_external": 1, "table": 1}),
+        ("mine/distance.py", "square()", "abs()", {"train": 1, "evaluate": 2, "table": 2}),
+        ("mine/tiny.py", "8, 5", "8, 7", {"train": 1, "evaluate": 2, "table": 2}),
+        ("mine/grey.py", "0.5 -", "0.4 -", {"evaluate": 2, "evaluate_external": 1, "table": 2}),
+        ("mine/nets.py", "seed(0)", "seed(1)", {"evaluate_external": 1, "table": 2}),
+        ("mine/turned.py", "-2, -1", "-1", ALL_JOBS),
+        ("mine/worst_class.py", ".min()", ".max()", {"table": 1}),
         ("mine/nets.py", "A linear", "One linear", {}),  # a docstring
     ],
 )

@@ -1,7 +1,7 @@
 """Flags for networks that mask their gradients, and for attacks that are too weak to tell.
 
 After Athalye et al. (ICML 2018) and Carlini et al. (arXiv:1902.06705), from the results of several
-attacks on one network at the data set's eps. `analysis/roles.py` says which attack has which role.
+attacks on one network at one eps. `analysis/roles.py` says which attack has which role.
 
 One attack beats another if it leaves fewer images correct, by more than chance (`leaves_fewer`).
 One image of 200 is never enough.
@@ -24,7 +24,8 @@ from irpipe.analysis.roles import (
     roles,
     white_box_correct,
 )
-from irpipe.results.labels import EPS_TOLERANCE, eps_label
+from irpipe.errors import IrpipeError
+from irpipe.results.labels import EPS_TOLERANCE, eps_label, eps_norm
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
 
@@ -70,37 +71,60 @@ class MaskingFlag(NamedTuple):
     about: About = "network"
 
 
-def masking_flags(group: Sequence[Result], report: str) -> list[MaskingFlag]:
+def masking_flags(
+    group: Sequence[Result], report: str, eps: float | None = None
+) -> list[MaskingFlag]:
     """The flags that can be computed from the results of one network, raised or not.
 
-    Raises IrpipeError, which names `report`, if a result lacks the data set's eps or has other
-    images.
+    None means `flags_eps`.
+
+    Raises IrpipeError, which names `report`, if a result lacks this eps or has other images, and
+    as `flags_eps` does.
     """
+    if not group:
+        return []
     by_role = roles(group)
+    if eps is None:
+        eps = flags_eps(group, report)
     flags: list[MaskingFlag] = []
     if "margin_pgd" in by_role:
         margin_pgd = by_role["margin_pgd"]
         for role in ("margin_pgd", "autoattack", "square", "transfer"):
             for result in by_role.get(role, ()):
                 require_same_images(result, margin_pgd[0], report)
-        correct = correct_under(margin_pgd, report)
+        correct = correct_under(margin_pgd, report, eps=eps)
         flags += [
-            _one_step(margin_pgd, correct, report),
+            _one_step(margin_pgd, correct, report, eps),
             _flat_in_eps(margin_pgd, report),
-            _vanishing_gradients(margin_pgd),
-            _weak_last_iterate(margin_pgd, correct),
+            _vanishing_gradients(margin_pgd, eps),
+            _weak_last_iterate(margin_pgd, correct, eps),
         ]
-        by_white_box = white_box_correct(by_role, report)
+        by_white_box = white_box_correct(by_role, report, eps)
         for role, name in {"square": BLACK_BOX, "transfer": TRANSFER}.items():
             if role in by_role:
-                rival_correct = correct_under(by_role[role], report)
+                rival_correct = correct_under(by_role[role], report, eps=eps)
                 flags.append(_rival_attack(name, rival_correct, by_white_box))
     if "pgd" in by_role:
-        flags.append(_steps_too_short(by_role["pgd"]))
+        flags.append(_steps_too_short(by_role["pgd"], eps))
     if "certify" in by_role and ("margin_pgd" in by_role or "pgd" in by_role):
-        flags.append(_proofs_meet_attacks(by_role, report))
+        flags.append(_proofs_meet_attacks(by_role, report, eps))
     is_at_chance = "margin_pgd" in by_role and _is_at_chance(by_role["margin_pgd"], report)
     return [_not_raised(flag) for flag in flags] if is_at_chance else flags
+
+
+def flags_eps(group: Sequence[Result], report: str) -> float:
+    """The data set's eps; if the results bound another norm, the largest eps that all have.
+
+    Raises IrpipeError, which names `report`, if the results bound different norms.
+    """
+    found = sorted({eps_norm(result) for result in group})
+    if len(found) > 1:
+        raise IrpipeError(
+            f"{report}: eps bounds the {' and the '.join(found)} norm; take results of one norm"
+        )
+    if found == ["linf"]:
+        return float(group[0].attrs["train_eps"])
+    return max(common_eps([result for result in group if "eps" in result.arrays]))
 
 
 def _is_at_chance(margin_pgd: Sequence[Result], report: str) -> bool:
@@ -149,11 +173,13 @@ def summarise(flags: Sequence[MaskingFlag]) -> str:
     return "; ".join(parts)
 
 
-def _one_step(margin_pgd: Sequence[Result], correct: np.ndarray, report: str) -> MaskingFlag:
+def _one_step(
+    margin_pgd: Sequence[Result], correct: np.ndarray, report: str, eps: float
+) -> MaskingFlag:
     """More steps of the same attack can only do better, unless its gradients mislead it."""
     fewest = min(int(result.arrays["steps"].min()) for result in margin_pgd)
     with_fewest = [result for result in margin_pgd if fewest in result.arrays["steps"]]
-    few_correct = correct_under(with_fewest, report, steps=fewest)
+    few_correct = correct_under(with_fewest, report, steps=fewest, eps=eps)
     few_accuracy = float(few_correct.mean())
     accuracy = float(correct.mean())
     numbers = (
@@ -196,12 +222,14 @@ def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
     return MaskingFlag(FLAT_IN_EPS, rises or is_flat, accuracies[-1], accuracies[0], numbers)
 
 
-def _vanishing_gradients(margin_pgd: Sequence[Result]) -> MaskingFlag:
+def _vanishing_gradients(margin_pgd: Sequence[Result], eps: float) -> MaskingFlag:
     """The cross-entropy should have a gradient that float32 can represent at most clean images.
 
     A gradient with NaN gives an attack no direction, so it counts as vanished.
     """
-    grad_linf = np.minimum.reduce([at_most_steps(result, "grad_linf") for result in margin_pgd])
+    grad_linf = np.minimum.reduce(
+        [at_most_steps(result, "grad_linf", eps) for result in margin_pgd]
+    )
     zero = float((grad_linf == 0).mean())
     vanished = float((~(grad_linf >= VANISHED_BELOW)).mean())
     numbers = f"zero for {zero:.1%} of images, below {VANISHED_BELOW:.0e} for {vanished:.1%}"
@@ -209,10 +237,12 @@ def _vanishing_gradients(margin_pgd: Sequence[Result]) -> MaskingFlag:
     return MaskingFlag(VANISHING_GRADIENTS, is_raised, vanished, MAX_MISSED_SHARE, numbers)
 
 
-def _weak_last_iterate(margin_pgd: Sequence[Result], correct: np.ndarray) -> MaskingFlag:
+def _weak_last_iterate(
+    margin_pgd: Sequence[Result], correct: np.ndarray, eps: float
+) -> MaskingFlag:
     """If the worst iterate does better, attacks by last iterates, as the paper's, are too weak."""
     last_correct = np.logical_and.reduce(
-        [at_most_steps(result, "last_is_correct").astype(bool) for result in margin_pgd]
+        [at_most_steps(result, "last_is_correct", eps).astype(bool) for result in margin_pgd]
     )
     last_accuracy = float(last_correct.mean())
     accuracy = float(correct.mean())
@@ -230,28 +260,29 @@ def _weak_last_iterate(margin_pgd: Sequence[Result], correct: np.ndarray) -> Mas
     )
 
 
-def _steps_too_short(pgd: Sequence[Result]) -> MaskingFlag:
+def _steps_too_short(pgd: Sequence[Result], eps: float) -> MaskingFlag:
     """PGD from the clean image needs steps * step_size >= eps to cross the ball (C.4 P2)."""
-    train_eps = pgd[0].attrs["train_eps"]
-    is_raised = False
+    reached = []
     texts = []
     for result in pgd:
         options = result.attrs["options"]
+        factor = options["step_size_factor"]
+        counts = sorted(int(count) for count in result.arrays["steps"])
+        if factor is not None:  # With it, all step counts reach as far.
+            reached.append(factor * eps)
+            texts.append(f"all steps together reach {factor:g} ε")
+            continue
         step_size = options["step_size"]
-        counts = [int(count) for count in result.arrays["steps"]]
-        too_few = [count for count in counts if count * step_size < train_eps - EPS_TOLERANCE]
-        # With a step_size_factor the step size grows with eps, and `step_size` does not count.
-        is_raised |= bool(too_few) and options["step_size_factor"] is None
+        reached.append(counts[0] * step_size)
+        too_few = [count for count in counts if count * step_size < eps - EPS_TOLERANCE]
         label = " and ".join(str(count) for count in too_few) or "no"
-        texts.append(f"{label} steps of {step_size:g} stay short of {eps_label(train_eps)}")
-    reach = min(
-        int(result.arrays["steps"].min()) * result.attrs["options"]["step_size"] for result in pgd
-    )
-    numbers = "; ".join(texts)
-    return MaskingFlag(SHORT_STEPS, is_raised, reach, train_eps, numbers, about="attack")
+        texts.append(f"{label} steps of {step_size:g} stay short of {eps_label(eps)}")
+    least = min(reached)
+    is_raised = least < eps - EPS_TOLERANCE
+    return MaskingFlag(SHORT_STEPS, is_raised, least, eps, "; ".join(texts), about="attack")
 
 
-def _proofs_meet_attacks(by_role: Roles, report: str) -> MaskingFlag:
+def _proofs_meet_attacks(by_role: Roles, report: str, eps: float) -> MaskingFlag:
     """If (nearly) all that the white box leaves is certified, gradients hide nothing from it.
 
     Without `margin_pgd`, the paper's attack is the white box.
@@ -260,19 +291,18 @@ def _proofs_meet_attacks(by_role: Roles, report: str) -> MaskingFlag:
         by_role = {"margin_pgd": by_role["pgd"], "certify": by_role["certify"]}
     white_box = [*by_role["margin_pgd"], *by_role.get("autoattack", ())]
     first = white_box[0]
-    train_eps = first.attrs["train_eps"]
     met_at = []
-    for eps in {train_eps, *common_eps([*white_box, *by_role["certify"]])} - {0.0}:
-        correct = white_box_correct(by_role, report, eps)
+    for bound in {eps, *common_eps([*white_box, *by_role["certify"]])} - {0.0}:
+        correct = white_box_correct(by_role, report, bound)
         certified = np.logical_or.reduce(
-            [certified_images(proofs, first, eps, report) for proofs in by_role["certify"]]
+            [certified_images(proofs, first, bound, report) for proofs in by_role["certify"]]
         )
         if proofs_meet(certified, correct):
-            met_at.append(eps)
-        if eps == train_eps:
+            met_at.append(bound)
+        if bound == eps:
             value, against = float(certified.mean()), float(correct.mean())
     numbers = f"certified {value:.3f}, attacked {against:.3f}"
-    meet = train_eps in met_at
+    meet = eps in met_at
     if met_at and not meet:
         numbers += f"; they meet at ε = {', '.join(map(eps_label, sorted(met_at)))}"
     return MaskingFlag(PROOFS_MEET, meet, value, against, numbers, about="proofs")

@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
+    attacks = _with_at_most(len(test), attacks, args)
     for note in network.metadata.get("notes", ()):
         print(f"{args.checkpoint}: {note}")
     others = open_others(args, network, test, device, load_network)
@@ -123,12 +124,26 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _print_signs(results: list[Result]) -> None:
-    from irpipe.analysis.gradient_masking import masking_flags, summarise
-    from irpipe.reports.stress_page.numbers import has_train_eps
+    from irpipe.analysis.gradient_masking import summarise
+    from irpipe.reports.stress_page.numbers import stress_numbers
 
-    flags = masking_flags([result for result in results if has_train_eps(result)], "stress")
-    if flags:
-        print(summarise(flags))
+    numbers = stress_numbers(results)
+    if numbers and numbers.flags:
+        print(summarise(numbers.flags))
+
+
+def _with_at_most(
+    n_test_images: int, attacks: list[tuple[str, dict[str, Any]]], args: argparse.Namespace
+) -> list[tuple[str, dict[str, Any]]]:
+    """The attacks, on all test images where there are fewer than an attack has by default."""
+    if args.images is not None and args.images > n_test_images:
+        raise IrpipeError(f"--images {args.images}: the test set has {n_test_images}")
+    if any(options["images"] > n_test_images for _, options in attacks):
+        print(f"the test set has {n_test_images} images: each attack takes all of them")
+    return [
+        (name, options | {"images": min(options["images"], n_test_images)})
+        for name, options in attacks
+    ]
 
 
 def _maps_options(

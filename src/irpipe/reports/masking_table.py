@@ -7,18 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from irpipe.analysis.bracket import MAX_MISSED_SHARE
-from irpipe.analysis.gradient_masking import MaskingFlag, masking_flags, summarise
+from irpipe.analysis.gradient_masking import MaskingFlag, flags_eps, masking_flags, summarise
 from irpipe.analysis.paired import ALPHA
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Names
 from irpipe.reports._cells import Record
 from irpipe.reports._render import CellText, SubTable, TablePage, write
-from irpipe.results.labels import dataset_model_label, eps_label, method_label
+from irpipe.results.labels import bound_label, dataset_model_label, eps_norm, method_label
 from irpipe.results.result import Result
 from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs, with_proofs
 
 LEGEND = (
-    "Each flag has its numbers at the data set's eps. A flag is raised if a rival attack leaves "
+    "Each flag has its numbers at the eps above it. A flag is raised if a rival attack leaves "
     "fewer images correct, or if a larger eps or the last iterate leaves more, by more than chance "
     f"(McNemar's test on the same images, p < {ALPHA}). It is also raised if the largest eps "
     "leaves as many images correct as the smallest, if the gradients of more than "
@@ -40,8 +40,8 @@ def report(
 
     `certify` names the attacks whose results have proofs; None means all of kind `certify`.
 
-    Raises IrpipeError as `select_attacks` and `select_proofs` do, if a result lacks the data set's
-    eps, and if no flag can be computed from the attacks.
+    Raises IrpipeError as `select_attacks`, `select_proofs` and `masking_flags` do, and if no flag
+    can be computed from the attacks.
     """
     subtables: list[SubTable] = []
     records: list[Record] = []
@@ -56,8 +56,8 @@ def report(
                     f"{output.name}: no flag can be computed from the attacks {', '.join(attacks)}"
                 )
             network = group[0]
-            eps = eps_label(network.attrs["train_eps"])
-            heading = f"{dataset_model_label(pair)}, {method_label(network, results)}, ε = {eps}"
+            bound = bound_label(flags_eps(group, output.name), eps_norm(network))
+            heading = f"{dataset_model_label(pair)}, {method_label(network, results)}, {bound}"
             subtables.append(_subtable(heading, flags))
             records += [_record(output.name, network, flag, summarise(flags)) for flag in flags]
     page = TablePage(title, subtables, LEGEND, is_prose=True)

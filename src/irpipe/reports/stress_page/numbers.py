@@ -62,7 +62,7 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
     flags: list[MaskingFlag] = []
     reason = ""
     try:
-        flags = masking_flags([result for result in counted if has_train_eps(result)], "page")
+        flags = masking_flags(counted, "page", eps)
     except IrpipeError as error:
         reason = str(error).removeprefix("page: ")
     clean = next(filter(None, (accuracy_at(result, 0.0) for result in counted)), None)
@@ -92,14 +92,13 @@ def is_bounded(result: Result) -> bool:
 
 
 def verdict_eps(results: Sequence[Result]) -> float:
-    """The data set's eps if a result has it, else the largest eps of all."""
-    if any(has_train_eps(result) for result in results):
+    """The data set's l-inf bound if a result has it, else the largest eps of all."""
+    if any(_has_train_eps(result) for result in results):
         return float(results[0].attrs["train_eps"])
     return max(float(result.arrays["eps"].max()) for result in results)
 
 
-def has_train_eps(result: Result) -> bool:
-    """Whether a result has the data set's eps, at which signs of masking are looked for."""
+def _has_train_eps(result: Result) -> bool:
     if eps_norm(result) != "linf":
         return False
     eps = result.arrays.get("eps", np.empty(0))
