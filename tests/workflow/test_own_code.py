@@ -17,7 +17,13 @@ TEXT = (ROOT / "docs" / "own_code.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.]+)`[^`]*?:\n\n```\w+\n(.*?)^```$", TEXT, re.M | re.S))
 COMMAND = re.findall(r"^```bash\n(.*?)\n```$", TEXT, re.M | re.S)[0]
 RESULTS = Path("robust/results")
-ALL_JOBS = {"train": 2, "evaluate": 3, "evaluate_external": 1, "table": 2}
+ALL_JOBS = {
+    "check_data": 2,
+    "train": 2,
+    "evaluate": 3,
+    "evaluate_external": 1,
+    "table": 2,
+}
 
 
 def snakemake(folder: Path, *options: str) -> str:
