@@ -272,7 +272,7 @@ def _accuracy_and_tau(result: Result) -> str:
         return accuracies(result)
     accuracy = arrays["correct"][:, :, -1].mean(axis=0)
     lines = {
-        "eps": [f"{eps:7.4f}" for eps in arrays["eps"]],
+        "eps": [f"{eps:7.4f}" if eps < 10 else f"{eps:7.4g}" for eps in arrays["eps"]],
         "accuracy": [f"{value:7.3f}" for value in accuracy],
     }
     if "kendall_tau" in arrays:
