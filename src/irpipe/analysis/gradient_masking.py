@@ -20,12 +20,12 @@ from irpipe.analysis.roles import (
     at_most_steps,
     common_eps,
     correct_under,
+    flags_eps,
     most_steps,
     roles,
     white_box_correct,
 )
-from irpipe.errors import IrpipeError
-from irpipe.results.labels import EPS_TOLERANCE, eps_label, eps_norm
+from irpipe.results.labels import EPS_TOLERANCE, eps_label
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
 
@@ -110,21 +110,6 @@ def masking_flags(
         flags.append(_proofs_meet_attacks(by_role, report, eps))
     is_at_chance = "margin_pgd" in by_role and _is_at_chance(by_role["margin_pgd"], report)
     return [_not_raised(flag) for flag in flags] if is_at_chance else flags
-
-
-def flags_eps(group: Sequence[Result], report: str) -> float:
-    """The data set's eps; if the results bound another norm, the largest eps that all have.
-
-    Raises IrpipeError, which names `report`, if the results bound different norms.
-    """
-    found = sorted({eps_norm(result) for result in group})
-    if len(found) > 1:
-        raise IrpipeError(
-            f"{report}: eps bounds the {' and the '.join(found)} norm; take results of one norm"
-        )
-    if found == ["linf"]:
-        return float(group[0].attrs["train_eps"])
-    return max(common_eps([result for result in group if "eps" in result.arrays]))
 
 
 def _is_at_chance(margin_pgd: Sequence[Result], report: str) -> bool:

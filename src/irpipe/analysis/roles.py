@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from irpipe.analysis.paired import require_correct
+from irpipe.errors import IrpipeError
 from irpipe.results.accuracy import eps_step_indices
-from irpipe.results.labels import EPS_TOLERANCE
+from irpipe.results.labels import EPS_TOLERANCE, eps_norm
 from irpipe.results.result import Result
 
 Roles = dict[str, list[Result]]
@@ -94,3 +95,18 @@ def common_eps(results: Sequence[Result]) -> list[float]:
         for eps in first
         if all(bool((np.abs(other - eps) <= EPS_TOLERANCE).any()) for other in others)
     )
+
+
+def flags_eps(group: Sequence[Result], report: str) -> float:
+    """The data set's eps; if the results bound another norm, the largest eps that all have.
+
+    Raises IrpipeError, which names `report`, if the results bound different norms.
+    """
+    found = sorted({eps_norm(result) for result in group})
+    if len(found) > 1:
+        raise IrpipeError(
+            f"{report}: eps bounds the {' and the '.join(found)} norm; take results of one norm"
+        )
+    if found == ["linf"]:
+        return float(group[0].attrs["train_eps"])
+    return max(common_eps([result for result in group if "eps" in result.arrays]))

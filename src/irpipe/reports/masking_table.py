@@ -7,8 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from irpipe.analysis.bracket import MAX_MISSED_SHARE
-from irpipe.analysis.gradient_masking import MaskingFlag, flags_eps, masking_flags, summarise
+from irpipe.analysis.gradient_masking import MaskingFlag, masking_flags, summarise
 from irpipe.analysis.paired import ALPHA
+from irpipe.analysis.roles import flags_eps
 from irpipe.errors import IrpipeError
 from irpipe.option_types import Names
 from irpipe.reports._cells import Record
