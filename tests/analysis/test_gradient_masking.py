@@ -164,6 +164,8 @@ def test_step_counts_that_fall_short_of_eps_are_named() -> None:
     assert flag.is_raised
     assert flag.about == "attack"
     assert flag.numbers == "1 and 10 steps of 0.01 stay short of 0.3"
+    (flag,) = masking_flags([make_result("pgd", {}, [1, 30])], "t")
+    assert flag.numbers == "1 step of 0.01 stays short of 0.3"
     options = PGD_OPTIONS | {"step_size_factor": 2.5}
     assert raised(make_result("pgd", {}, [1, 10], options=options)) == []
 

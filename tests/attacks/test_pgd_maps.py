@@ -163,7 +163,8 @@ def test_figure_has_equal_bytes_and_names_its_classes(
     texts = [
         f"true: class {batch.labels[1]}",
         f"other: class {arrays['target'][1, 0, 0]}",
-        "adversarial, ε = 0.1",
+        "adversarial,",
+        "ε = 0.1",
         *(f"τ = {tau:.2f}" for tau in taus),
         "MNIST, Small, Int",
     ]

@@ -126,9 +126,9 @@ def test_the_report_page_is_made_after_a_check_of_all_outputs() -> None:
     command = ["make", "--no-print-directory", "--dry-run", "report"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     make_outputs, check_outputs, make_page = done.stdout.splitlines()[-3:]
-    assert make_outputs.startswith("snakemake --cores all")
+    assert make_outputs.startswith("snakemake --logger irpipe --cores all")
     assert check_outputs == "irpipe verify results"
-    assert make_page.startswith("snakemake page --cores all")
+    assert make_page.startswith("snakemake page --logger irpipe --cores all")
 
 
 def test_verify_needs_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from irpipe.analysis.gradient_masking import FLAG_NAMES
 from irpipe.reports.stress_page import StressRun, write_page
 from irpipe.reports.stress_page.figures import published_curves
 from irpipe.reports.stress_page.numbers import stress_numbers
+from irpipe.reports.stress_page.tables import attacks_table
 from irpipe.reports.stress_page.verdict import Verdict, make_verdict
 from irpipe.results import to_frame
 from irpipe.results.result import Result, read_result
@@ -128,9 +129,14 @@ def with_correct(n_clean: int, n_left: int) -> Result:
         (200, 179, "good", "mine keeps most of its accuracy at ε = 0.3."),
         (200, 99, "mixed", "mine loses most of its accuracy at ε = 0.3."),
         # Wilson's interval of 28/200 begins below 0.1, that of 29/200 above.
-        (200, 28, "bad", "mine is not robust at ε = 0.3: what is left is no better than guessing."),
+        (
+            200,
+            28,
+            "bad",
+            "mine is not robust at ε = 0.3: what is left may be guessing.",
+        ),
         (200, 29, "mixed", "mine loses most of its accuracy at ε = 0.3."),
-        (20, 20, "unknown", "mine has nothing to lose: clean, it is no better than guessing."),
+        (20, 20, "unknown", "mine has nothing to lose: clean, it may be guessing."),
     ],
 )
 def test_the_headline_follows_from_the_accuracies(
@@ -145,6 +151,27 @@ def test_the_verdict_is_on_all_attacks_together() -> None:
     sentences = " ".join(verdict(with_correct(200, 100), other).sentences)
     assert "100.0% [98.1%, 100.0%] when clean, and 25.0% [19.5%, 31.4%] under all 2" in sentences
     assert "The strongest single attack, pgd, leaves 50.0%." in sentences
+
+
+def test_attacks_that_leave_the_same_are_all_named() -> None:
+    other = make_result("margin_pgd", {(0.3, 100): range(100)}, [1, 100])
+    sentences = " ".join(verdict(with_correct(200, 100), other).sentences)
+    assert "The strongest single attacks, pgd and margin_pgd, each leave 50.0%." in sentences
+
+
+@pytest.mark.parametrize(
+    ("members", "text"),
+    [
+        (["apgd-ce"], "100"),
+        (["square"], "5000 queries"),
+        (["fab-t", "square"], "100, 5000 queries"),
+    ],
+)
+def test_the_table_of_attacks_tells_steps_from_queries(members: list[str], text: str) -> None:
+    options = {"attacks_to_run": members, "steps": 100, "n_queries": 5000}
+    result = make_result("autoattack", {}, [100], options=options)
+    (row,) = attacks_table([result], [Attempt("autoattack", "autoattack", "finished")], None).rows
+    assert row[4] == text
 
 
 def test_masking_is_in_the_verdict() -> None:

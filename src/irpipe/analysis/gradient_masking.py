@@ -261,7 +261,8 @@ def _steps_too_short(pgd: Sequence[Result], eps: float) -> MaskingFlag:
         reached.append(counts[0] * step_size)
         too_few = [count for count in counts if count * step_size < eps - EPS_TOLERANCE]
         label = " and ".join(str(count) for count in too_few) or "no"
-        texts.append(f"{label} steps of {step_size:g} stay short of {eps_label(eps)}")
+        verb = "step of {0:g} stays" if too_few == [1] else "steps of {0:g} stay"
+        texts.append(f"{label} {verb.format(step_size)} short of {eps_label(eps)}")
     least = min(reached)
     is_raised = least < eps - EPS_TOLERANCE
     return MaskingFlag(SHORT_STEPS, is_raised, least, eps, "; ".join(texts), about="attack")

@@ -21,7 +21,13 @@ from irpipe.reports._plotting import (
     plot_style,
     save_figure,
 )
-from irpipe.results.labels import dataset_model, dataset_model_label, method_label, result_name
+from irpipe.results.labels import (
+    dataset_model,
+    dataset_model_label,
+    eps_label,
+    method_label,
+    result_name,
+)
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
 
@@ -103,7 +109,7 @@ def _row(result: Result, image: int | None, of_dataset: list[Result], report: st
 def _draw_images(panels: np.ndarray, result: Result, arrays: dict[str, np.ndarray]) -> None:
     """Draw the clean and the adversarial image, `panels` `[2]`, with the network's predictions."""
     class_names = result.attrs["class_names"]
-    labels = ("clean", f"adversarial,\nε = {result.attrs['options']['pgd_eps']:g}")
+    labels = ("clean", f"adversarial,\nε = {eps_label(result.attrs['options']['pgd_eps'])}")
     for point, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         _hide_axes(panel)
         pixels = arrays["image"][point, 0]

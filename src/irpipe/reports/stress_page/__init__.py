@@ -23,7 +23,7 @@ from irpipe.reports.stress_page.summary import summary_json
 from irpipe.reports.stress_page.tiles import make_tiles
 from irpipe.reports.stress_page.verdict import make_verdict, masking_sentence
 from irpipe.results import to_frame
-from irpipe.results.labels import NORM_SYMBOLS, eps_norm
+from irpipe.results.labels import NORM_SYMBOLS, eps_label, eps_norm
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
@@ -118,5 +118,5 @@ def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[Paire
         tables=page_tables,
         examples=map_examples(run.maps) if run.maps else [],
         norm=NORM_SYMBOLS[numbers.norm] if numbers else "",
-        maps_eps=run.maps.attrs["options"]["pgd_eps"] if run.maps else 0,
+        maps_eps=eps_label(run.maps.attrs["options"]["pgd_eps"]) if run.maps else "",
     )

@@ -64,7 +64,7 @@ def attacks_table(
                 _what(result),
                 percentage(measured) if measured else "–",
                 str(len(result.arrays["indices"])),
-                str(most_steps(result)) if "steps" in result.arrays else "–",
+                _steps(result),
                 _time(attempt),
             ]
         )
@@ -74,6 +74,16 @@ def attacks_table(
 
 def _time(attempt: Attempt) -> str:
     return "" if attempt.seconds is None else duration(attempt.seconds)
+
+
+def _steps(result: Result) -> str:
+    """The steps of an attack; Square's are queries."""
+    options = result.attrs["options"]
+    members = options["attacks_to_run"] if result.attrs["kind"] == "autoattack" else []
+    texts = [f"{options['n_queries']} queries"] if "square" in members else []
+    if "steps" in result.arrays and members != ["square"]:
+        texts.insert(0, str(most_steps(result)))
+    return ", ".join(texts) or "–"
 
 
 def _what(result: Result) -> str:

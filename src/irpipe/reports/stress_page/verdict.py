@@ -66,13 +66,16 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
     eps = numbers.bound
     clean = numbers.clean
     if clean and clean.low <= numbers.chance:
-        return "unknown", f"{network} has nothing to lose: clean, it is no better than guessing."
+        return "unknown", f"{network} has nothing to lose: clean, it may be guessing."
     if is_suspected(numbers.flags):
         return "mixed", (
             f"Do not trust the accuracy of {network} at {eps} yet: its gradients seem to be masked."
         )
     if worst.low <= numbers.chance:
-        return "bad", f"{network} is not robust at {eps}: what is left is no better than guessing."
+        return (
+            "bad",
+            f"{network} is not robust at {eps}: what is left may be guessing.",
+        )
     if clean is None:
         return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
     share = worst.value / clean.value
@@ -103,7 +106,9 @@ def _strongest_sentence(numbers: StressNumbers) -> str:
     }
     lowest = min(measured.value for measured in left.values())
     names = [name for name, measured in left.items() if measured.value == lowest]
-    return f"The strongest single attack, {' and '.join(names)}, leaves {lowest:.1%}."
+    if len(names) == 1:
+        return f"The strongest single attack, {names[0]}, leaves {lowest:.1%}."
+    return f"The strongest single attacks, {' and '.join(names)}, each leave {lowest:.1%}."
 
 
 def masking_sentence(numbers: StressNumbers) -> str:
