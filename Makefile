@@ -5,7 +5,9 @@ PIP := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 export PATH := $(BIN):$(PATH)
 # Snakemake reads configs for its report in the locale's encoding; ours are UTF-8.
 export PYTHONUTF8 := 1
-PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# One process more than cores, up to five: some tests wait for what they have started.
+PROCESSES = $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4) + 1)")
+PARALLEL = --numprocesses=$(PROCESSES) --dist=worksteal
 
 .PHONY: quickstart report snakemake-report test test-faults test-slurm benchmarks gpu portability docs coverage mutants check schema fix
 
@@ -25,7 +27,7 @@ snakemake-report: .venv/ready
 	snakemake job_costs --cores all $(OPTIONS)
 	snakemake job_costs --report results/snakemake.html --report-stylesheet workflow/report/page.css $(OPTIONS)
 
-# one process for each core, up to four; each has one of torch's threads
+# each process has one of torch's threads
 test: .venv/ready
 	OMP_NUM_THREADS=1 pytest $(PARALLEL)
 

@@ -16,7 +16,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# A forked run would otherwise import these kinds anew.
+import pyarrow.parquet  # noqa: F401
+import scipy.stats  # noqa: F401
+import torch.fx.experimental.symbolic_shapes  # noqa: F401 (of torch.autograd.grad)
+
+# A forked run would otherwise import these kinds and libraries anew.
 import irpipe.attacks.pgd  # noqa: F401
 import irpipe.datasets.digits
 import irpipe.evaluation  # noqa: F401

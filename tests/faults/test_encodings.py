@@ -79,22 +79,30 @@ def test_code_hashes_are_equal_in_every_locale(tmp_path: Path) -> None:
     ]
 
 
+@pytest.fixture(scope="module")
+def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the result of an attack, o/pgd.h5."""
+    folder = tmp_path_factory.mktemp("attacked")
+    evaluate = ["-m", "irpipe", "stress", "--checkpoint", "mine:network", "--dataset", "digits"]
+    evaluate += ["--images", "5", "--attacks", "pgd={kind: pgd, steps: 2}", "--output", "o"]
+    source = "from torch import nn\n\n\ndef network():\n"
+    source += "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    (folder / "mine.py").write_text(source, encoding="utf-8")
+    assert run_in_ascii(*evaluate, cwd=folder).returncode == 0
+    return folder
+
+
 @pytest.mark.parametrize("section", ["tables", "figures"])
-def test_every_letter_of_a_title_arrives(section: str, tmp_path: Path) -> None:
+def test_every_letter_of_a_title_arrives(section: str, attacked: Path, tmp_path: Path) -> None:
     """From a config, and from the command line, where such letters come as bytes."""
     kind = {"tables": "accuracy_table", "figures": "accuracy_curve"}[section]
     entry = f"{{kind: {kind}, title: '{TITLE}', sweep: eps, steps: 2}}"
     config = tmp_path / "mine.yaml"
     config.write_text(f"# ε\n{section}: {{t: {entry}}}\n", encoding="utf-8")
     report = ["-m", "irpipe", "report", f"--{section.removesuffix('s')}"]
-    evaluate = ["-m", "irpipe", "stress", "--checkpoint", "mine:network", "--dataset", "digits"]
-    evaluate += ["--images", "5", "--attacks", "pgd={kind: pgd, steps: 2}", "--output", "o"]
-    source = "from torch import nn\n\n\ndef network():\n"
-    source += "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
-    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
-    assert run_in_ascii(*evaluate, cwd=tmp_path).returncode == 0
     for argument, options in (("t", ["--config", str(config)]), (f"t={entry}", [])):
-        run = run_in_ascii(*report, argument, *options, "o/pgd.h5", "--output", "r", cwd=tmp_path)
+        inputs = [str(attacked / "o" / "pgd.h5"), "--output", "r"]
+        run = run_in_ascii(*report, argument, *options, *inputs, cwd=tmp_path)
         assert run.returncode == 0, run.stderr
         suffix = {"tables": "html", "figures": "svg"}[section]
         path = tmp_path / "r" / f"{section.removesuffix('s')}_t.{suffix}"
