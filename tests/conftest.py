@@ -57,7 +57,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which snakemake has made everything."""
 
     def make(folder: Path) -> None:
-        copy_project(folder / "irpipe").make("--resources", "gpu=2")  # two jobs at a time
+        copy_project(folder / "irpipe").make()
 
     return made_once(tmp_path_factory, "built", make) / "irpipe"
 
