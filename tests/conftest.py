@@ -54,7 +54,7 @@ def cifar_root(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project in which snakemake has made everything."""
+    """A project in which snakemake has made everything; all processes read it, none changes it."""
 
     def make(folder: Path) -> None:
         copy_project(folder / "irpipe").make()

@@ -1,6 +1,7 @@
 """Both report pages as a person meets them: in a browser, on a screen and on a phone."""
 
 import base64
+import shutil
 from pathlib import Path
 
 import pytest
@@ -70,12 +71,20 @@ Object.fromEntries([...document.querySelectorAll('section table')].map(
 """
 
 
+def copy_of(built: Path, factory: pytest.TempPathFactory) -> Project:
+    """A copy of `built`, for one fixture to change."""
+    folder = factory.mktemp("page") / "irpipe"
+    shutil.copytree(built, folder, symlinks=True)
+    return Project(folder)
+
+
 @pytest.fixture(scope="module")
-def our_page(built: Path) -> Path:
-    done = Project(built).make("page", "--logger", "irpipe")
+def our_page(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    project = copy_of(built, tmp_path_factory)
+    done = project.make("page", "--logger", "irpipe")
     assert done.stderr.splitlines()[-1] == "[2/2] page"
     assert done.stdout.endswith("All of them on one page: results/report.html\n")
-    return built / "results" / "report.html"
+    return project.folder / "results" / "report.html"
 
 
 @pytest.mark.parametrize("width", [1200, 390])
@@ -94,12 +103,12 @@ def test_our_page_shows_all_at_any_width(our_page: Path, tmp_path: Path, width: 
 
 
 @pytest.fixture(scope="module")
-def report(built: Path) -> Path:
+def report(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert " ".join(PAGE_OPTIONS) in (ROOT / "Makefile").read_text(encoding="utf-8")
-    project = Project(built)
+    project = copy_of(built, tmp_path_factory)
     project.make("job_costs")
     project.make("job_costs", *PAGE_OPTIONS)
-    return built / "results/snakemake.html"
+    return project.folder / "results/snakemake.html"
 
 
 def test_every_table_and_figure_is_there(report: Path, tmp_path: Path) -> None:
