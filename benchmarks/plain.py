@@ -33,7 +33,8 @@ class PlainNetwork(nn.Module):
         n_classes, n_features = network.head.shape
         self.head = nn.Linear(n_features, n_classes, bias=False)
         self.head.load_state_dict({"weight": network.head})
-        self.to(network.head.device, memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        contiguous = torch.contiguous_format
+        self.to(network.head.device, memory_format=contiguous)  # type: ignore[call-overload]
 
     def maps_and_logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return class activation maps `[N, classes, h, w]` and logits `[N, classes]`."""

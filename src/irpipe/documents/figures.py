@@ -1,6 +1,5 @@
 """The figures of the documents, each drawn from the results that it shows."""
 
-import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from irpipe.documents.comparisons import Sourced
-from irpipe.documents.numbers import Name, Number
+from irpipe.documents.numbers import Name, Number, short_sha256
 from irpipe.documents.verdicts import claim_attacks, proof_attacks
 from irpipe.reports import (
     accuracy_curve,
@@ -20,7 +19,6 @@ from irpipe.reports import (
 from irpipe.results.labels import dataset_model
 from irpipe.results.result import Result
 
-DIGITS = 16  # of a SHA-256, as in the list of files
 Draw = Callable[[list[Result], Path], list[Path]]
 
 
@@ -40,9 +38,8 @@ def figure_numbers(
                 paths = draw([result for result, _ in shown], Path(scratch, name))
                 png = next(path for path in paths if path.suffix == ".png")
                 shutil.copy(png, folder)
-                sha256 = hashlib.sha256(png.read_bytes()).hexdigest()[:DIGITS]
                 sources = dict.fromkeys(source for _, source in shown)
-                yield ("figure", name), Number(sha256, tuple(sources))
+                yield ("figure", name), Number(short_sha256(png), tuple(sources))
 
 
 def _figures(

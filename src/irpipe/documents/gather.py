@@ -1,14 +1,13 @@
 """All numbers that the files below a folder of results give."""
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from irpipe.documents.cells import network_name, result_numbers
 from irpipe.documents.comparisons import Sourced, comparison_numbers
-from irpipe.documents.figures import DIGITS, figure_numbers
+from irpipe.documents.figures import figure_numbers
 from irpipe.documents.measurements import Measurement, measurement_numbers, read_measurement
-from irpipe.documents.numbers import Name, Number, Source
+from irpipe.documents.numbers import Name, Number, Source, short_sha256
 from irpipe.documents.verdicts import verdict_numbers
 from irpipe.errors import IrpipeError
 from irpipe.files import files_below
@@ -69,6 +68,4 @@ def _all_numbers(
 
 
 def _source(path: Path, folder: Path, code_hash: str) -> Source:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
-    return Source(path.relative_to(folder).as_posix(), sha256, code_hash)
+    return Source(path.relative_to(folder).as_posix(), short_sha256(path), code_hash)

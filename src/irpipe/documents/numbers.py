@@ -1,6 +1,7 @@
 """Named numbers, the files that they come from, and their list at the end of a page."""
 
 import csv
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ FOLDED = "<details><summary>The list</summary>\n"
 FENCE = "```"
 NUMBER_COLUMNS = ["number", "value", "files"]
 FILE_COLUMNS = ["file", "path", "sha256", "code_hash"]
+DIGITS = 16  # of a SHA-256, as LIST_INTRODUCTION says
 
 
 class Source(NamedTuple):
@@ -37,6 +39,12 @@ class Number(NamedTuple):
 
 Name = tuple[str, ...]
 Numbers = Mapping[Name, Number]
+
+
+def short_sha256(path: Path) -> str:
+    """The first digits of a file's SHA-256, as the lists have them."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:DIGITS]
 
 
 def format_list(numbers: Numbers) -> str:

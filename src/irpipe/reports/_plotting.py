@@ -34,7 +34,7 @@ COLOURS = {
 }
 # Colours of other methods: Paul Tol's muted scheme.
 MORE_COLOURS = ("#882255", "#117733", "#999933", "#332288")
-# By these, methods are told apart in grey.
+# Markers distinguish methods in grey.
 MARKERS = {
     "normal": "o",
     "adv": "s",

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.reports._plotting import COLOURS, add_title, plot_style, save_figure
+from irpipe.reports._plotting import COLOURS, GREY, add_title, plot_style, save_figure
 from irpipe.results.labels import dataset_model_label, method_label
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
@@ -51,7 +51,7 @@ def report(
 def _draw(panel: Axes, result: Result, group: list[Result]) -> None:
     """Draw discrepancy against bound, and the line on which they are equal."""
     bound, discrepancy, applies, tightness = (result.arrays[name][:, :, 0] for name in ARRAYS)
-    colour = COLOURS.get(result.attrs["method"], "#444444")
+    colour = COLOURS.get(result.attrs["method"], GREY)
     for point, marker in zip(range(bound.shape[1]), cycle(MARKERS)):
         counts = applies[:, point]
         panel.plot(
@@ -64,7 +64,7 @@ def _draw(panel: Axes, result: Result, group: list[Result]) -> None:
         )
     top = 1.05 * float(discrepancy[applies].max()) if applies.any() else 1.0
     panel.fill_between([0, top], [0, top], color="#000000", alpha=0.06, linewidth=0)
-    panel.plot([0, top], [0, top], color="#444444", linewidth=1)
+    panel.plot([0, top], [0, top], color=GREY, linewidth=1)
     panel.set_xlim(0, top)
     panel.set_ylim(0, top)
     panel.set_aspect("equal")
@@ -79,8 +79,8 @@ def _legend_handles(result: Result) -> list[Line2D]:
     multipliers = result.attrs["options"]["eps_multipliers"]
     labels = ["PGD at ε*", *(f"ISA at {multiplier:g} ε*" for multiplier in multipliers)]
     markers = [
-        Line2D([], [], linestyle="", marker=marker, color="#444444", label=label)
+        Line2D([], [], linestyle="", marker=marker, color=GREY, label=label)
         for label, marker in zip(labels, cycle(MARKERS))
     ]
-    line = Line2D([], [], color="#444444", linewidth=1, label="bound of Proposition 1")
+    line = Line2D([], [], color=GREY, linewidth=1, label="bound of Proposition 1")
     return [*markers, line]

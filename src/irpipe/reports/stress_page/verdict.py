@@ -72,10 +72,7 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
             f"Do not trust the accuracy of {network} at {eps} yet: its gradients seem to be masked."
         )
     if worst.low <= numbers.chance:
-        return (
-            "bad",
-            f"{network} is not robust at {eps}: what is left may be guessing.",
-        )
+        return "bad", f"{network} is not robust at {eps}: what is left may be guessing."
     if clean is None:
         return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
     share = worst.value / clean.value
