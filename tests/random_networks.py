@@ -7,6 +7,14 @@ from irpipe.networks.network import Network
 
 MNIST = (1, 28, 28)
 CIFAR = (3, 32, 32)
+# What the checkpoint of such a network says of it.
+IDENTITY = {
+    "dataset": "digits",
+    "data": {"kind": "digits"},
+    "model": "small",
+    "method": "normal",
+    "run": "released",
+}
 MODEL_SHAPES = [("small", MNIST), ("small", CIFAR), ("pool", MNIST), ("wresnet", CIFAR)]
 
 

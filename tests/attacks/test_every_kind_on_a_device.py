@@ -11,7 +11,7 @@ import pretended_device
 import pytest
 import torch
 from pretended_device import DEVICE, PretendedDevice
-from random_networks import MNIST, random_network
+from random_networks import IDENTITY, MNIST, random_network
 
 from irpipe import config
 from irpipe.config.kinds import kinds, options_model
@@ -23,13 +23,6 @@ from irpipe.networks.load import LoadedNetwork
 from irpipe.results.result import Result
 from irpipe.runtime import cuda_graph
 
-IDENTITY = {
-    "dataset": "digits",
-    "data": {"kind": "digits"},
-    "model": "small",
-    "method": "normal",
-    "run": "released",
-}
 # What makes an attack short, where a kind has the option.
 SHORT: dict[str, Any] = {
     "images": 3,

@@ -8,7 +8,7 @@ import pretended_device
 import pytest
 import torch
 from pretended_device import DEVICE, PretendedDevice
-from random_networks import MNIST, random_network
+from random_networks import IDENTITY, MNIST, random_network
 from torch import Tensor, nn
 
 from irpipe import config
@@ -19,13 +19,6 @@ from irpipe.networks.load import LoadedNetwork
 from irpipe.runtime import cuda_graph, memory
 from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 
-IDENTITY = {
-    "dataset": "digits",
-    "data": {"kind": "digits"},
-    "model": "small",
-    "method": "normal",
-    "run": "released",
-}
 N_IMAGES = 5
 
 

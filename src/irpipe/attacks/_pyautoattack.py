@@ -51,6 +51,7 @@ class TorchModule(nn.Module):
         self.lock = threading.Lock()
 
     def forward(self, images: Tensor) -> Tensor:
+        """Return the logits `[N, classes]`."""
         if not len(images):  # Square asks so if a margin is exactly 0.
             return images.new_empty(0, len(self.network.head))
         with self.lock:

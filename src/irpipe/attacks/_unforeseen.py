@@ -165,6 +165,7 @@ class UnforeseenAttack:
             return [torch.where(_broadcast_to(is_lost, new), variable, new), is_nan | is_lost]
 
         def iterates() -> Iterator[Tensor]:
+            """Yield the variable after each step."""
             nonlocal is_nan
             variable, count = parametrisation.init, torch.zeros((), device=classes.device)
             take_step: Callable[..., list[Tensor]]
@@ -193,6 +194,7 @@ class UnforeseenAttack:
         def worse(
             variable: Tensor, worst_variable: Tensor, worst_images: Tensor, largest: Tensor
         ) -> list[Tensor]:
+            """The worst of each image up to `variable`: variable, images, loss."""
             with torch.no_grad():
                 images = parametrisation.render(variable)
             loss = image_margin_loss(self.batch.folded, images / 255, self.batch.labels)

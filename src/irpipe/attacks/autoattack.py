@@ -196,8 +196,6 @@ def _seeded(
 
     It leaves torch's generators as they are.
     """
-    package = import_pyautoattack()
-    is_l1 = norm == "l1"
 
     def run(bound: float, left: Tensor) -> Tensor:
         """Return what the member makes of the images with the indices `left` at eps = `bound`."""
@@ -206,17 +204,13 @@ def _seeded(
         if name == "square":
             # If two logits are equal, pyautoattack may count the image as misclassified.
             is_attacked = module(images).max(dim=1).indices == labels
-            square = package.Square
+            square = import_pyautoattack().Square
             if norm == "linf":
                 square = square_class(batch, left[is_attacked])
             member = square(module, n_queries=n_queries, resc_schedule=False, **options)
         else:
-            options |= {"n_iter": steps, "use_largereps": is_l1, "logger": SILENT}
-            if name == "apgd-ce":
-                member = package.APGD(module, n_restarts=L1_STARTS if is_l1 else 1, **options)
-            else:
-                n_targets = _n_targets(len(batch.network.head), norm)
-                member = package.APGDT(module, n_target_classes=n_targets, **options)
+            n_targets = _n_targets(len(batch.network.head), norm)
+            member = _apgd(module, name, norm, n_targets, options | {"n_iter": steps})
         attacked: Tensor = member.perturb(images, labels)
         return attacked
 
@@ -238,6 +232,17 @@ def _seeded(
         return results.setdefault(key, SearchResults(batch))(left, partial(search, bound))
 
     return run_once if name == "square" else run_alone
+
+
+def _apgd(
+    module: TorchModule, name: str, norm: EpsNorm, n_targets: int, options: dict[str, Any]
+) -> Any:
+    """Return pyautoattack's APGD, or its targeted version, with the settings of the norm."""
+    package = import_pyautoattack()
+    options = options | {"use_largereps": norm == "l1", "logger": SILENT}
+    if name == "apgd-ce":
+        return package.APGD(module, n_restarts=L1_STARTS if norm == "l1" else 1, **options)
+    return package.APGDT(module, n_target_classes=n_targets, **options)
 
 
 # Results of Square for the last network, by all else that decides them: `irpipe stress` runs Square

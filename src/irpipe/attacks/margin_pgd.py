@@ -127,6 +127,7 @@ def _margin_pgd(
         margins: list[Tensor] = []
 
         def objective(points: Tensor) -> Tensor:
+            """The loss to ascend; it also keeps the margins."""
             logits = batch.folded(points)
             margin = margin_loss(logits, labels)
             margins.append(nan_to_inf(margin.detach()))

@@ -89,6 +89,7 @@ def _inner_chain(
         return torch.autograd.grad(log_q, maps, log_q_gradient)[0]
 
     def inner_chain(perturbed: Tensor) -> tuple[Tensor, Tensor]:
+        """The maps of the perturbed images, and the gradient for them."""
         maps = network.maps(perturbed)
         if inner_loss == "cross_entropy":
             return maps, cross_entropy_gradient(maps)
