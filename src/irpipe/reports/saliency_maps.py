@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
 from irpipe.errors import IrpipeError
@@ -68,18 +68,10 @@ def report(
         )
     interpreters = [name for name in INTERPRETERS if name in networks[0].arrays]
     with plot_style():
-        n_columns = 1 + 2 * len(interpreters)
-        n_across = min(len(networks), max(1, N_COLUMNS // n_columns))
-        n_down = math.ceil(len(networks) / n_across)
-        width = TEXT_WIDTH if n_across * n_columns > 3 else COLUMN_WIDTH
-        panel_height = width / (n_across * n_columns)
-        size = (width, n_down * (2 * panel_height + 1.0) + 0.3)
-        figure = Figure(figsize=size, layout="constrained")
-        subfigures = figure.subfigures(n_down, n_across, squeeze=False).ravel()
-        for subfigure, result in zip(subfigures, networks, strict=False):
+        figure, panels_of_networks = _panels(len(networks), 1 + 2 * len(interpreters))
+        for result, (subfigure, panels) in zip(networks, panels_of_networks, strict=True):
             network = f"{dataset_model_label(dataset_model(result))}, "
             subfigure.suptitle(network + method_label(result, networks), fontsize=8)
-            panels = subfigure.subplots(2, n_columns)
             dataset = result.attrs["dataset"]
             of_dataset = [other for other in networks if other.attrs["dataset"] == dataset]
             row = _row(result, image, of_dataset, output.name)
@@ -88,6 +80,18 @@ def report(
             _draw_maps(panels[:, 1:], result, arrays, interpreters)
         add_title(figure, title)
         return save_figure(figure, output)
+
+
+def _panels(n_networks: int, n_columns: int) -> tuple[Figure, list[tuple[SubFigure, np.ndarray]]]:
+    """A figure, and for each network its part of it with panels `[2, n_columns]`."""
+    n_across = min(n_networks, max(1, N_COLUMNS // n_columns))
+    n_down = math.ceil(n_networks / n_across)
+    width = TEXT_WIDTH if n_across * n_columns > 3 else COLUMN_WIDTH
+    panel_height = width / (n_across * n_columns)
+    size = (width, n_down * (2 * panel_height + 1.0) + 0.3)
+    figure = Figure(figsize=size, layout="constrained")
+    subfigures = figure.subfigures(n_down, n_across, squeeze=False).ravel()[:n_networks]
+    return figure, [(part, part.subplots(2, n_columns)) for part in subfigures]
 
 
 def _row(result: Result, image: int | None, of_dataset: list[Result], report: str) -> int:
