@@ -39,8 +39,8 @@ def test_variables_and_images_stay_in_their_sets(
     elif name == "snow":
         assert (images >= batch.images - 1e-6).all()  # snow and whitening only brighten
         # The released code does not project after the last step, of eps / sqrt(4 steps).
-        beyond = 1e-6 if variant == "fixed" else eps / 2
-        assert (extras["norm"] <= 0.2 + beyond).all()
+        beyond = 0 if variant == "fixed" else eps / 2
+        assert (extras["norm"] <= 0.2 + beyond + 1e-6).all()  # float32 rounds the sum
     else:
         assert (extras["norm"] <= 1).all()
     if name == "gabor":

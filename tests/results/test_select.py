@@ -6,7 +6,7 @@ from pgd_results import MNIST_EPS, make_cifar_result, make_pgd_result
 
 from irpipe.errors import IrpipeError
 from irpipe.results.accuracy import accuracy
-from irpipe.results.labels import eps_label
+from irpipe.results.labels import counted, eps_label
 from irpipe.results.select import select_attack
 
 
@@ -24,6 +24,11 @@ from irpipe.results.select import select_attack
 )
 def test_eps_is_written_as_people_write_it(eps: float, label: str) -> None:
     assert eps_label(eps) == eps_label(float(np.float32(eps))) == label
+
+
+def test_a_count_has_its_noun_in_the_right_number() -> None:
+    assert [counted(n, "step") for n in (0, 1, 2)] == ["0 steps", "1 step", "2 steps"]
+    assert [counted(n, "leaf", "leaves") for n in (1, 2)] == ["1 leaf", "2 leaves"]
 
 
 def test_accuracy_counts_images() -> None:

@@ -19,7 +19,13 @@ from irpipe.reports._render import TablePage, legend, write
 from irpipe.results import to_frame
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.frame import accuracy_in
-from irpipe.results.labels import EPS_TOLERANCE, DatasetModel, dataset_model_label, eps_label
+from irpipe.results.labels import (
+    EPS_TOLERANCE,
+    DatasetModel,
+    counted,
+    dataset_model_label,
+    eps_label,
+)
 from irpipe.results.result import Result
 from irpipe.results.select import select_with_proofs
 
@@ -155,16 +161,15 @@ def _columns_by_steps(
     if not step_counts:
         attacked = [result for result in group if result.attrs["kind"] != "certify"] or group
         step_counts = {int(count) for result in attacked for count in result.arrays["steps"]}
-    return [
-        Column(f"{count} step{'s' * (count > 1)}", train_eps, count)
-        for count in sorted(step_counts)
-    ]
+    return [Column(counted(count, "step"), train_eps, count) for count in sorted(step_counts)]
 
 
 def _heading(pair: DatasetModel, sweep: str, rows: list[list[TableCell]]) -> str:
     by_attack = [row[0].column for row in rows if row[0].column.attack != "certify"]
     column = (by_attack or [rows[0][0].column])[0]
-    unit = "leaves" if column.attack == "certify" else "steps"
-    fixed = f"{column.steps} {unit}" if sweep == "eps" else f"ε = {eps_label(column.eps)}"
+    fixed = f"ε = {eps_label(column.eps)}"
+    if sweep == "eps":
+        nouns = ("leaf", "leaves") if column.attack == "certify" else ("step",)
+        fixed = counted(column.steps, *nouns)
     n_images = sorted({cell.n for row in rows for cell in row} - {0})
     return f"{dataset_model_label(pair)}, {fixed}, n = {' or '.join(map(str, n_images))}"

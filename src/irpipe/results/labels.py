@@ -48,6 +48,11 @@ def method_label(result: Result, group: Iterable[Result]) -> str:
     return label if is_only_run or run == "released" else f"{label} ({run})"
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A count and its noun, such as "1 step" or "2 steps"; `many` if the plural needs no s."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
 def eps_label(eps: float) -> str:
     """An eps as people write it: "2/255" for a multiple of 1/255, else a decimal such as "0.05"."""
     multiple = eps * 255

@@ -5,7 +5,7 @@ import numpy as np
 from irpipe.analysis.errata import ErratumRow, NetworkKey, erratum_row, released_results
 from irpipe.published import METHODS, PublishedKey, published_table
 from irpipe.results.accuracy import Accuracy, accuracy
-from irpipe.results.labels import EPS_TOLERANCE, DatasetModel, eps_label
+from irpipe.results.labels import EPS_TOLERANCE, DatasetModel, counted, eps_label
 from irpipe.results.result import Result
 
 STEPS_OF_RELABELLED_TABLE = {"A1": 200, "A2": 100}
@@ -144,7 +144,7 @@ def _reach_rows(groups: dict[DatasetModel, list[Result]]) -> list[ErratumRow]:
                     "Reach",
                     "C.4 P2",
                     dataset_model,
-                    f"reach of {steps} step{'s' * (steps > 1)}",
+                    f"reach of {counted(steps, 'step')}",
                     f"ε = {eps_label(train_eps)}",
                     eps_label(distance),
                     note,
