@@ -1,6 +1,7 @@
 """Imports go one way: from higher to lower levels of docs/design.md, and never in a circle."""
 
 import ast
+import functools
 import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -36,8 +37,10 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def static_imports(path: Path) -> Iterator[str]:
+@functools.cache
+def static_imports(path: Path) -> list[str]:
     """Modules of the package that a file imports, also in functions and for type checkers."""
+    modules = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -49,7 +52,8 @@ def static_imports(path: Path) -> Iterator[str]:
             # `from irpipe.files import atomic_write` names a function of a module.
             module = name if name in SOURCES else name.rpartition(".")[0]
             if module in SOURCES and module != "irpipe":
-                yield module
+                modules.append(module)
+    return modules
 
 
 def imports_by_name(path: Path) -> Iterator[str]:

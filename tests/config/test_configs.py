@@ -16,6 +16,7 @@ from irpipe.errors import IrpipeError
 KINDS_OF_SEVERAL_ATTACKS = {"unforeseen_table", "attack_gallery"}
 CONFIGS = sorted(config.CONFIG_FOLDER.glob("*.yaml"))
 every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+read_once = functools.cache(config.read_yaml)
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def test_every_shipped_config_makes_networks_and_each_entry_has_a_kind(path: Pat
 @every_config
 def test_every_name_can_be_looked_up(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No two configs differ in a name, so `--attack pgd` works without --config."""
-    monkeypatch.setattr(config, "read_yaml", functools.cache(config.read_yaml))  # to save time
+    monkeypatch.setattr(config, "read_yaml", read_once)  # to save time
     written = yaml_reader.read_yaml(path)
     for section, name, entry in entries(path):
         if name in written.get(section, {}):  # the check of proofs is in no file
