@@ -99,14 +99,24 @@ def _spoil(arrays: dict[str, np.ndarray]) -> None:
     arrays["images_0"][0, 0, 0, 0] = np.nan
 
 
+def _repeat(arrays: dict[str, np.ndarray]) -> None:
+    """Name the first image, and its label, twice."""
+    for name in ("indices", "labels"):
+        arrays[name][1] = arrays[name][0]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (_move, "images lie outside [0, 1] or their eps, at eps 0.02"),
         (_spoil, "images lie outside [0, 1] or their eps, at eps 0"),
         (lambda arrays: arrays["labels"].__setitem__(0, 11), "labels are not those of the test"),
-        (lambda arrays: arrays["indices"].__setitem__(0, 10**6), "indices are not positions"),
-        (lambda arrays: arrays.pop("images_2"), "not a readable file of adversarial images"),
+        (lambda arrays: arrays["indices"].__setitem__(0, 10**6), "indices are not different posit"),
+        (_repeat, "indices are not different positions in a test set of 400 images"),
+        (lambda arrays: arrays.update(indices=arrays["indices"] * 1.0), "no list of whole numbers"),
+        (lambda arrays: arrays.update(eps=np.empty(0)), "eps is no list of numbers from 0"),
+        (lambda arrays: arrays.update(eps=np.array(0.1)), "eps is no list of numbers from 0"),
+        (lambda arrays: arrays.pop("images_2"), "not a readable archive of adversarial images"),
         (
             lambda arrays: arrays.update(images_2=arrays["images_2"][:5]),
             "images_2 is uint8 [5, 1, 28, 28], expected uint8 or float32 [20, 1, 28, 28]",
@@ -129,11 +139,18 @@ def test_false_evidence_is_refused(
 def test_a_damaged_file_is_refused(
     saved: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It is cut, its compressed images are changed in some places, or it is no archive."""
     content = (saved / "o" / "images" / "pgd.npz").read_bytes()
-    (tmp_path / "cut.npz").write_bytes(content[:1000])
+    changed = bytearray(content)
+    changed[1500:4000:100] = bytes(25)
+    np.save(tmp_path / "array.npy", np.ones(3))
     network = ("--checkpoint", saved / "net.safetensors", "--device", "cpu")
-    assert run("rescore", tmp_path / "cut.npz", *network) == 2
-    assert "not a readable file of adversarial images" in capsys.readouterr().err
+    for damaged in (content[:1000], changed, (tmp_path / "array.npy").read_bytes()):
+        (tmp_path / "d.npz").write_bytes(damaged)
+        assert run("rescore", tmp_path / "d.npz", *network) == 2
+        error = capsys.readouterr().err
+        assert "not a readable archive of adversarial images" in error
+        assert error.count("\n") == 1
 
 
 class Brightness(nn.Module):

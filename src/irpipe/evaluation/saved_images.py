@@ -5,6 +5,7 @@ neither the attack nor its result.
 """
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -85,10 +86,13 @@ def rescore(path: Path, network: Network, test: Images, device: torch.device) ->
     The clean images and the labels are those of `test`; the file only says which. Raises
     IrpipeError if the file is damaged or does not fit the test set.
     """
-    arrays: dict[str, np.ndarray] = read_or_explain(path, "file of adversarial images", _load)
+    arrays: dict[str, np.ndarray] = read_or_explain(path, "archive of adversarial images", _load)
     indices = arrays["indices"]
-    if indices.ndim != 1 or not len(indices) or indices.min() < 0 or indices.max() >= len(test):
-        raise IrpipeError(f"{path}: indices are not positions in a test set of {len(test)} images")
+    # An image that is there twice would count twice.
+    if not len(indices) or not np.isin(indices, np.arange(len(test))).all() or _repeats(indices):
+        raise IrpipeError(
+            f"{path}: indices are not different positions in a test set of {len(test)} images"
+        )
     clean = test.images[indices].to(device)
     labels = test.labels[indices]
     if not np.array_equal(arrays["labels"], labels.numpy()):
@@ -110,13 +114,22 @@ def rescore(path: Path, network: Network, test: Images, device: torch.device) ->
     return scores
 
 
+def _repeats(indices: np.ndarray) -> bool:
+    return len(np.unique(indices)) < len(indices)
+
+
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(str(error)) from error
-    for name in ("indices", "labels", "eps", *(f"images_{i}" for i in range(len(arrays["eps"])))):
+    indices, eps = arrays["indices"], arrays["eps"]
+    if indices.dtype.kind not in "iu" or indices.ndim != 1:
+        raise ValueError("indices are no list of whole numbers")
+    if eps.dtype.kind not in "iuf" or eps.ndim != 1 or not len(eps) or not (eps >= 0).all():
+        raise ValueError("eps is no list of numbers from 0")
+    for name in ("labels", *(f"images_{i}" for i in range(len(eps)))):
         _ = arrays[name]
     return arrays
 
