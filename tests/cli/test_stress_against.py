@@ -136,7 +136,7 @@ def test_bad_others_are_refused_before_any_attack(
         (tmp_path / "empty", "no results (.h5) in this folder"),
         (tmp_path / "mnist", "pgd.h5 is of another test set"),
         (tmp_path / "missing.safetensors", "no such file"),
-        ("nothing", "neither NET.safetensors nor NET.pt2 nor module:function"),
+        ("nothing", "none of NET.safetensors, NET.pt2, FILE.py:function"),
     ):
         own = ("--checkpoint", tmp_path / "net.safetensors", "--output", tmp_path / "o")
         assert run("stress", *own, "--against", other, "--attacks", *ATTACKS) == 2

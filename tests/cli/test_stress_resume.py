@@ -11,6 +11,7 @@ import pytest
 from command_line import run, write_fitted_network
 
 from irpipe import evaluation
+from irpipe.cli._stress_attacks import StressAttacks
 from irpipe.results.result import Result, read_result
 
 OPTIONS = "steps: [1, 3], images: 20, eps: [0, 0.2]"
@@ -107,6 +108,28 @@ def test_ctrl_c_keeps_what_is_finished(
     assert not (tmp_path / "o" / "report.html").exists()
     assert run(*arguments(tmp_path, "o")) == 0
     assert calls == ["a", "b", "c", "maps"]
+
+
+def test_an_interrupted_repetition_forgets_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fitted_network(tmp_path / "net.safetensors")
+    assert run(*arguments(tmp_path, "o")) == 0
+    before = (tmp_path / "o" / "report.html").read_bytes()
+
+    original = StressAttacks._finished
+
+    def interrupted(stress: StressAttacks, name: str, options: dict[str, Any]) -> Result | None:
+        if name == "b":
+            raise KeyboardInterrupt
+        return original(stress, name, options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StressAttacks, "_finished", interrupted)
+        patch.setattr(StressAttacks, "print_estimate", lambda *_: None)
+        assert run(*arguments(tmp_path, "o")) == 130
+    assert run(*arguments(tmp_path, "o")) == 0
+    assert (tmp_path / "o" / "report.html").read_bytes() == before
 
 
 def test_whatever_decides_a_result_makes_its_attack_run_again(

@@ -1,6 +1,7 @@
 """A folder of images per class: what is read, in which order, and what is refused."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -148,15 +149,34 @@ def test_a_wrong_file_or_folder_is_one_line(
         load(entry(folder, **options), Path("unused"), split).sha256()
 
 
-def test_classes_have_different_names(folder: Path) -> None:
-    with pytest.raises(IrpipeError, match=r"\Adata set option classes: has a name twice"):
-        facts(entry(folder, classes=["cat", "cat"]))
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (["cat", "cat"], "data set option classes: has a name twice"),
+        (["cat"], ".*: has one class, cat; a classifier needs two or more"),
+    ],
+)
+def test_a_classifier_needs_two_different_classes(
+    classes: list[str], message: str, folder: Path
+) -> None:
+    with pytest.raises(IrpipeError, match=rf"\A{message}"):
+        facts(entry(folder, classes=classes))
+
+
+def test_a_class_that_is_called_as_a_split_is_named(tmp_path: Path) -> None:
+    for name in ("car", "train"):
+        save(tmp_path / name / "a.png", grey(1))
+    with pytest.raises(IrpipeError, match=r"/train: has no folder; put images into .*/train/<cla"):
+        facts(entry(tmp_path))
 
 
 def test_a_network_is_stressed_and_trained_on_a_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two classes are too few for one of AutoAttack's members, which is left out."""
+    """Two classes are too few for one of AutoAttack's members, which is left out.
+
+    A file that is no image is told of once, before any attack.
+    """
     monkeypatch.chdir(folder)
     Path("nets.py").write_text(NETWORK, encoding="utf-8")
     mine = f"mine={json.dumps(entry(Path('.'), size=16, validation=1))}"
@@ -178,3 +198,8 @@ def test_a_network_is_stressed_and_trained_on_a_folder(
     evaluate = ("--attack", attacks[0], "--output", "margin.h5")
     assert run("evaluate", "--checkpoint", "net.safetensors", *evaluate) == 0
     assert read_result(Path("margin.h5")).attrs["train_eps"] == 8 / 255
+    write_text_as_image(folder)
+    capsys.readouterr()
+    assert run("stress", *network, "--output", "p", "--attacks", *attacks) == 2
+    assert re.fullmatch(r".*test/cat/broken\.png: not a readable.*\n", capsys.readouterr().err)
+    assert not Path("p").exists()

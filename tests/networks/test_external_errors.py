@@ -78,7 +78,7 @@ DIGITS = ["--dataset", "digits"]
             "if it takes so many images only, export it with dynamic_shapes",
         ),
         (["my-net.pt2"], "--dataset: missing"),
-        (["net.onnx", *DIGITS], "neither NET.safetensors nor NET.pt2 nor module:function"),
+        (["net.onnx", *DIGITS], "none of NET.safetensors, NET.pt2, FILE.py:function and"),
         (["net.safetensors", *DIGITS], "has both itself"),
         (["my-net.pt2", *DIGITS, "--name", "a b"], "--name: 'a b' is no name"),
         (

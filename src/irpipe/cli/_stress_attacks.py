@@ -44,7 +44,8 @@ class StressAttacks:
         self.attempts: list[Attempt] = []
         self.failures: list[str] = []
         self._attrs: dict[str, dict[str, Any]] = {}
-        self._seconds = {attempt.attack: attempt.seconds for attempt in read_attempts(args.output)}
+        # How attacks ended, in earlier calls too: one that is interrupted forgets no time.
+        self._record = {attempt.attack: attempt for attempt in read_attempts(args.output)}
 
     def print_estimate(self, attacks: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Print how long those attacks take at most that are not finished, from timed passes."""
@@ -109,7 +110,8 @@ class StressAttacks:
             self._note(Attempt(name, kind, "failed", reason=reason))
             return None
         self.results[name] = result
-        self._note(Attempt(name, kind, "finished", self._seconds.get(name)))
+        earlier = self._record.get(name)
+        self._note(Attempt(name, kind, "finished", earlier.seconds if earlier else None))
         return result
 
     def _require_applicable(self, name: str, options: dict[str, Any]) -> None:
@@ -125,7 +127,11 @@ class StressAttacks:
 
     def _note(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
-        write_attempts(self.args.output, self.attempts)
+        self._write(attempt)
+
+    def _write(self, attempt: Attempt) -> None:
+        self._record[attempt.attack] = attempt
+        write_attempts(self.args.output, list(self._record.values()))
 
     def _explain(self, name: str, error: Exception) -> str:
         """One line on why an attack failed; raises the error if irpipe itself is at fault."""
@@ -186,9 +192,7 @@ class StressAttacks:
         if batches:
             save_images(self._images_path(name), batches, result, self.network.network, self.test)
         # The result comes last: with it, the attack counts as finished.
-        self._seconds[name] = seconds
-        attempt = Attempt(name, options["kind"], "finished", seconds)
-        write_attempts(self.args.output, [*self.attempts, attempt])
+        self._write(Attempt(name, options["kind"], "finished", seconds))
         write_result(self._path(name), result)
         print(self._path(name))
         return read_result(self._path(name))

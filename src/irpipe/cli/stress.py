@@ -63,8 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_network(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that `load_network` reads."""
     text = (
-        "NET.safetensors of irpipe, NET.pt2 of torch.export, or module:function; "
-        "the last two can run any code"
+        "NET.safetensors of irpipe, NET.pt2 of torch.export, FILE.py:function or "
+        "module:function; the last three can run any code"
     )
     parser.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
     text = f"data set of its images; {_arguments.ENTRY}"
@@ -91,6 +91,7 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
+    test.sha256()  # A broken file is found here, and not once in each attack.
     attacks = _with_at_most(len(test), attacks, args)
     for note in network.metadata.get("notes", ()):
         print(f"{args.checkpoint}: {note}")
@@ -228,7 +229,7 @@ def _eps_of(args: argparse.Namespace) -> list[float | str]:
 
 
 def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
-    """Load a checkpoint of irpipe, a torch.export file, or what `module:function` returns."""
+    """Load a checkpoint of irpipe, a torch.export file, or what a function returns."""
     from irpipe.datasets import facts
     from irpipe.networks import external
     from irpipe.networks.load import LoadedNetwork, load_for_attack
@@ -240,7 +241,8 @@ def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNet
         return load_for_attack(Path(source), device)
     if ":" not in source and not source.endswith(".pt2"):
         raise IrpipeError(
-            f"--checkpoint {source}: neither NET.safetensors nor NET.pt2 nor module:function"
+            f"--checkpoint {source}: none of NET.safetensors, NET.pt2, FILE.py:function and "
+            "module:function"
         )
     if not args.dataset:
         raise IrpipeError(f"--dataset: missing; {source} does not say what its images are")
@@ -279,6 +281,6 @@ def _accuracy_and_tau(result: Result) -> str:
         taus = [rank_correlation_at(arrays, index, -1) for index in range(len(arrays["eps"]))]
         lines["tau with the prediction kept"] = [f"{tau.value:7.3f}" for tau in taus]
         lines["  n ="] = [f"{tau.n:7}" for tau in taus]
-        lines["tau, lost images counted as 0"] = [f"{tau.value_all:7.3f}" for tau in taus]
+        lines["tau with lost images counted as 0"] = [f"{tau.value_all:7.3f}" for tau in taus]
     width = max(map(len, lines))
     return "\n".join(f"  {heading:{width}} " + "".join(row) for heading, row in lines.items())

@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast
 
@@ -57,8 +58,12 @@ class Images:
     def sha256(self) -> str:
         """Return the SHA-256, in hex, of the types, shapes and bytes of images and labels.
 
-        Files are read, so this takes a while. It raises IrpipeError if one is broken.
+        Files are read, so the first call takes a while. It raises IrpipeError if one is broken.
         """
+        return self._sha256
+
+    @cached_property
+    def _sha256(self) -> str:
         digest = hashlib.sha256(_header(self.images))
         if isinstance(self.images, Tensor):
             digest.update(_content(self.images))

@@ -41,8 +41,10 @@ def facts(
     train_eps: Eps | None = None,
     validation: CountOrZero = 0,
 ) -> DatasetFacts:
-    """What the options say. Raises IrpipeError if no class is named and there is no folder."""
+    """What the options say. Raises IrpipeError if the folders and `classes` name no two classes."""
     names = classes or _class_folders(Path(path).expanduser())
+    if len(names) < 2:
+        raise IrpipeError(f"{path}: has one class, {names[0]}; a classifier needs two or more")
     if len(set(names)) < len(names):
         raise IrpipeError(f"data set option classes: has a name twice; found {', '.join(names)}")
     eval_eps = tuple(eps or EVAL_EPS)
@@ -123,7 +125,8 @@ def _class_folders(folder: Path) -> list[str]:
     parents = list(_split_folders(folder).values()) or [folder]
     names = sorted({item.name for parent in parents for item in _folders(parent)})
     if not names:
-        raise IrpipeError(f"{folder}: has no folder; put images into {folder}/<class>")
+        place = " and ".join(map(str, parents))
+        raise IrpipeError(f"{place}: has no folder; put images into {parents[0]}/<class>")
     return names
 
 
@@ -152,13 +155,13 @@ def _read_image(file: Path, shape: tuple[int, int, int]) -> Tensor:
     from irpipe.datasets._torchvision import torchvision
 
     transforms = torchvision.transforms
-    bombs = (Image.DecompressionBombWarning, Image.DecompressionBombError)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of palettes with transparency, which is dropped.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(file, formats=("JPEG", "PNG")) as image:
                 levels = _levels(image, channels=shape[0])
-    except (OSError, SyntaxError, ValueError, *bombs) as error:
+    except Exception as error:  # PIL raises more than it documents at damaged files.
         raise IrpipeError(
             f"{file}: not a readable image ({error}); replace or remove it"
         ) from error
