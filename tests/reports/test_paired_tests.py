@@ -58,6 +58,28 @@ def test_any_pair_of_methods_can_be_compared(tmp_path: Path) -> None:
     assert [float(row["difference"]) for row in rows] == [0.25, -0.25]
 
 
+def test_a_network_made_elsewhere_is_compared_with_all_models_and_runs(tmp_path: Path) -> None:
+    """Mine keeps 150 of 200 images; Int's seeds keep 160, 140 (Small) and 130 (Pool)."""
+    results = [
+        make_pgd("mine", "external", 150, model="own"),
+        make_pgd("int", "seed0", 160),
+        make_pgd("int", "seed1", 140),
+        make_pgd("int", "seed0", 130, model="pool"),
+        make_pgd("adv", "seed0", 10),
+    ]
+    pairs = [["mine", "int"]]
+    paired_tests.report(results, tmp_path / "t", title="T", pairs=pairs)
+    rows = [row for row in read_rows(tmp_path / "t.csv") if row["eps"] == "0.3"]
+    assert [(row["model"], row["run"], float(row["difference"])) for row in rows] == [
+        ("own against small", "external against seed0", -0.05),
+        ("own against small", "external against seed1", 0.05),
+        ("own against pool", "external against seed0", 0.1),
+        ("own against small", "mean of 2", 0),
+    ]
+    text = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert "mine against Int (own against small, mean of 2 seeds)" in text
+
+
 def test_comparison_refuses_other_images_and_missing_cells(tmp_path: Path) -> None:
     int_result = make_result("pgd", {}, [200])
     adv_result = make_result("pgd", {}, [200], method="adv")
@@ -75,8 +97,9 @@ def test_comparison_refuses_other_images_and_missing_cells(tmp_path: Path) -> No
 # --- several seeds
 
 
-def make_pgd(method: str, run: str, n_correct: int) -> Result:
-    return make_result("pgd", {(0.3, 200): range(n_correct)}, [200], method=method, run=run)
+def make_pgd(method: str, run: str, n_correct: int, model: str = "small") -> Result:
+    attrs = {"method": method, "run": run, "model": model}
+    return make_result("pgd", {(0.3, 200): range(n_correct)}, [200], **attrs)
 
 
 def read_rows_by_run(path: Path) -> dict[str, dict[str, str]]:

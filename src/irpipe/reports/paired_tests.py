@@ -3,7 +3,7 @@ chance. All tests are on the same images.
 """
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +32,7 @@ LEGEND = (
 
 
 class PairedTest(NamedTuple):
-    """Two methods of one run at one eps. `p_holm` is corrected over all tests of the table."""
+    """Two networks at one eps. `p_holm` is corrected over all tests of the table."""
 
     first: Result
     second: Result
@@ -42,10 +42,9 @@ class PairedTest(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The methods and, for a trained network, its run."""
-        run = self.first.attrs["run"]
-        label = _methods_label(self.first, self.second)
-        return label if run == "released" else f"{label} ({run})"
+        """The methods, the models if they differ and, for a trained network, its run."""
+        run = _both("run", self.first, self.second)
+        return _networks_label(self.first, self.second, "" if run == "released" else run)
 
 
 class SeedsMean(NamedTuple):
@@ -64,8 +63,8 @@ class SeedsMean(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The methods and the number of seeds."""
-        return f"{_methods_label(self.first, self.second)} (mean of {self.n_seeds} seeds)"
+        """The methods, the models if they differ, and the number of seeds."""
+        return _networks_label(self.first, self.second, f"mean of {self.n_seeds} seeds")
 
 
 def report(
@@ -84,8 +83,8 @@ def report(
 ) -> list[Path]:
     """Write one table per data set and model; return the paths of its files.
 
-    A row compares two methods of one run, or their mean over seeds. The columns are the eps of
-    Table 3.
+    A row compares two methods of one model and run, or their mean over seeds. A network made
+    elsewhere is compared with those of all models and runs. The columns are the eps of Table 3.
 
     Raises IrpipeError as `select_attack` does, if two results are of other images or lack an eps,
     and if there is no network of both methods.
@@ -114,19 +113,33 @@ def report(
 def _compared_results(
     results: list[Result], attack: str, pairs: Sequence[Sequence[str]], report: str
 ) -> list[tuple[Result, Result]]:
-    """The results of the `pairs` of methods for each data set, model and run that has both."""
+    """The results of the `pairs` of methods that can be compared, by data set."""
     compared = []
     arrays = (*ACCURACY_ARRAYS, "indices")
-    for group in select_attack(results, attack, report, arrays).values():
+    groups = list(select_attack(results, attack, report, arrays).values())
+    for group in groups:
         by_network = {(result.attrs["method"], result.attrs["run"]): result for result in group}
         runs = dict.fromkeys(run for _, run in by_network)
         for run, (first_method, second_method) in product(runs, pairs):
             first = by_network.get((first_method, run))
-            second = by_network.get((second_method, run))
-            if first and second:
-                require_same_images(first, second, report)
-                compared.append((first, second))
+            for second in chain(*groups):
+                is_second = second.attrs["method"] == second_method
+                if first and is_second and _are_comparable(first, second):
+                    require_same_images(first, second, report)
+                    compared.append((first, second))
     return compared
+
+
+def _are_comparable(first: Result, second: Result) -> bool:
+    """Whether two networks have one model and run, or one of them was made elsewhere."""
+    if first.attrs["dataset"] != second.attrs["dataset"]:
+        return False
+    is_external = "external" in (first.attrs["run"], second.attrs["run"])
+    return is_external or _model_run(first) == _model_run(second)
+
+
+def _model_run(result: Result) -> tuple[str, str]:
+    return result.attrs["model"], result.attrs["run"]
 
 
 def _eps_values(result: Result) -> list[float]:
@@ -143,9 +156,10 @@ def _means_over_seeds(tests: list[PairedTest], steps: int, report: str) -> list[
     """One mean for each pair of methods and eps that several seeds have."""
     by_seeds: dict[tuple[str, ...], list[PairedTest]] = {}
     for test in tests:
-        if test.first.attrs["run"] != "released":
-            methods = (test.first.attrs["method"], test.second.attrs["method"])
-            key = (*dataset_model(test.first), *methods, f"{test.eps:.6f}")
+        networks = (test.first, test.second)
+        if all(result.attrs["run"] != "released" for result in networks):
+            methods = [result.attrs["method"] for result in networks]
+            key = (*chain(*map(dataset_model, networks)), *methods, f"{test.eps:.6f}")
             by_seeds.setdefault(key, []).append(test)
     means = []
     for seed_tests in by_seeds.values():
@@ -180,9 +194,18 @@ def _subtable(
     return SubTable(heading, ["Methods", *titles], list(rows.values()))
 
 
-def _methods_label(first: Result, second: Result) -> str:
+def _both(key: str, first: Result, second: Result) -> str:
+    """An attribute of both networks, such as "own against small"; once if it is the same."""
+    return " against ".join(dict.fromkeys(str(result.attrs[key]) for result in (first, second)))
+
+
+def _networks_label(first: Result, second: Result, runs: str) -> str:
+    """The methods and, in parentheses, the models if they differ, and `runs`."""
     methods = [str(result.attrs["method"]) for result in (first, second)]
-    return " against ".join(METHODS.get(method, method) for method in methods)
+    label = " against ".join(METHODS.get(method, method) for method in methods)
+    differ = first.attrs["model"] != second.attrs["model"]
+    parts = [_both("model", first, second)] * differ + [runs] * bool(runs)
+    return f"{label} ({', '.join(parts)})" if parts else label
 
 
 def _test_text(test: PairedTest) -> CellText:
@@ -230,7 +253,7 @@ def _common_columns(table: str, row: PairedTest | SeedsMean, steps: int) -> Reco
     attrs = row.first.attrs
     return {
         "table": table,
-        **{key: attrs[key] for key in ("dataset", "model", "run", "attack")},
+        **{key: _both(key, row.first, row.second) for key in ("dataset", "model", "run", "attack")},
         "first": attrs["method"],
         "second": row.second.attrs["method"],
         "eps": eps_label(row.eps),
