@@ -51,7 +51,7 @@ def test_the_sentence_on_explanations_follows_the_numbers(n_kept: int) -> None:
     assert text == (
         "Under an attack on the explanation at ε = 0.3, Int keeps "
         f"{0.85 * n_kept / 200:.2f} of its explanation and Adv 0.10 (mean of Kendall's tau between "
-        "the maps before and after, 0 if the prediction changed)."
+        "the maps before and after, with lost images counted as 0)."
     )
 
 

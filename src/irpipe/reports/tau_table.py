@@ -31,9 +31,9 @@ LEGEND = (
     (
         "",
         "Each cell shows the mean of Kendall's tau-b between the true class's clean and "
-        "adversarial map, over the n images whose prediction the attack did not change, and its "
-        "95% bootstrap interval in brackets. all: the mean over all images, where tau counts as 0 "
-        "if the prediction changed.",
+        "adversarial map, over the n images with the prediction kept, and its 95% bootstrap "
+        "interval in brackets. all: the mean over all images, with lost images counted as 0. Lost "
+        "are those whose prediction the attack changed, or whose map is constant.",
     ),
     (
         "†",

@@ -22,9 +22,9 @@ from irpipe.statistics import bootstrap
 
 LEGEND = (
     "Each cell shows Kendall's tau-b between the true class's map of the clean and of the "
-    "adversarial image, at the data set's eps. It is the mean over all images, where tau counts as "
-    "0 if the prediction is wrong or changed, with its 95% bootstrap interval. worst: the mean of "
-    "the least tau that any of the attacks leaves of each image."
+    "adversarial image, at the data set's eps. It is the mean over all images, with lost images "
+    "counted as 0, with its 95% bootstrap interval. Lost are, here, also the images that are "
+    "misclassified. worst: the mean of the least tau that any of the attacks leaves of each image."
 )
 
 

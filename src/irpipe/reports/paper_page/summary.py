@@ -73,7 +73,7 @@ def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
     kept[0] = f"Int keeps {means['int']:.2f} of its explanation"
     yield (
         f"Under an attack on the explanation at ε = {eps}, {_and(kept)} (mean of Kendall's tau "
-        "between the maps before and after, 0 if the prediction changed)."
+        "between the maps before and after, with lost images counted as 0)."
     )
 
 

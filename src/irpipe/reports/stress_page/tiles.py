@@ -33,7 +33,10 @@ def make_tiles(numbers: StressNumbers) -> list[Tile]:
     if numbers.tau:
         result, tau = numbers.tau
         kept = "–" if math.isnan(tau.value) else f"{tau.value:.2f}"
-        note = f"with the prediction kept, n = {tau.n}; {tau.value_all:.2f} with lost images as 0"
+        note = (
+            f"with the prediction kept, n = {tau.n}; "
+            f"{tau.value_all:.2f} with lost images counted as 0"
+        )
         source = f"{result.attrs['attack']}.h5"
         tiles.append(Tile("Kendall's tau of the maps, worst attack", kept, note, source))
     return tiles
