@@ -10,7 +10,8 @@ import torch
 from made_batches import evaluate_attack, make_small_batch
 from torch import Tensor
 
-from irpipe.attacks import AttackBatch, autoattack, margin_pgd
+from irpipe.attacks import AttackBatch, _autoattack_members, autoattack, margin_pgd
+from irpipe.attacks._autoattack_members import Rows, Search
 from irpipe.config import kinds
 from irpipe.errors import IrpipeError
 
@@ -27,28 +28,20 @@ def test_each_member_attacks_what_the_one_before_left(
     n_wins = {"apgd-ce": 1, "square": 2}
     predicted = batch.network(batch.images).argmax(dim=1)
 
-    def fake(
-        batch: AttackBatch,
-        module: object,
-        name: str,
-        norm: str,
-        steps: int,
-        n_queries: int,
-        seed: int,
-    ) -> Any:
+    def fake(name: str) -> Any:
         """A member that replaces its first images by images of another class."""
 
-        def run(eps: float, left: Tensor) -> Tensor:
-            labels = batch.labels[left]
-            calls.append((name, labels.tolist()))
-            others = torch.stack([(predicted != label).nonzero()[0, 0] for label in labels])
-            attacked = batch.images[left].clone()
+        def run(search: Search, rows: Rows) -> Tensor:
+            calls.append((name, rows.labels.tolist()))
+            others = torch.stack([(predicted != label).nonzero()[0, 0] for label in rows.labels])
+            attacked = rows.images.clone()
             attacked[: n_wins[name]] = batch.images[others][: n_wins[name]]
             return attacked
 
         return run
 
-    monkeypatch.setattr(autoattack, "_seeded", fake)
+    for name in n_wins:
+        monkeypatch.setitem(_autoattack_members.MEMBERS, name, fake(name))
     clean = batch.images.clone()
     arrays = evaluate_attack(batch, autoattack, [1.0], attacks_to_run=["apgd-ce", "square"])
     labels = batch.labels.tolist()
@@ -85,7 +78,7 @@ def test_square_keeps_no_image_of_one_network_for_the_next(batch: AttackBatch) -
     for each in (batch, other):
         options: dict[str, Any] = {"attacks_to_run": ["square"], "n_queries": 1}
         list(autoattack.attack(each, eps=[0.1], **options))
-    assert list(autoattack._SQUARE_RESULTS) == [other.folded]
+    assert list(_autoattack_members._SQUARE_RESULTS) == [other.folded]
 
 
 def test_no_image_is_left_at_eps_1(batch: AttackBatch) -> None:

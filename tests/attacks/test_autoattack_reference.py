@@ -11,10 +11,12 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import Tensor
 
-from irpipe.attacks import AttackBatch, autoattack
+from irpipe.attacks import AttackBatch, _autoattack_members, autoattack
+from irpipe.attacks._autoattack_members import Search, apgd_t, square_once
 from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
-from irpipe.option_types import EpsNorm
+from irpipe.attacks._square import _side
 
+NORMS = list(PYAUTOATTACK_NORMS)
 # Of each member: its class, its name in the authors' ensemble, and the settings that decide it.
 APGD_SETTINGS = "n_iter_orig n_iter_2 n_iter_min size_decr n_restarts eps norm eot_iter thr_decr"
 APGD_SETTINGS += " loss use_largereps"
@@ -30,23 +32,30 @@ MEMBERS: dict[str, tuple[type, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("norm", list(PYAUTOATTACK_NORMS))
-@pytest.mark.parametrize("name", list(MEMBERS))
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [(name, norm) for name in MEMBERS for norm in NORMS if (name, norm) != ("square", "linf")],
+)
 def test_settings_are_those_of_the_authors(
-    name: str, norm: EpsNorm, monkeypatch: pytest.MonkeyPatch
+    name: str, norm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member, authors_name, settings = MEMBERS[name]
     attributes: dict[str, Any] = {}
+    has_own_loop = norm == "linf" and name != "fab-t"
 
-    def spy(self: Any, images: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    def spy(self: Any, images: Tensor, *arguments: Any, **options: Any) -> Any:
         attributes.update(vars(self))
-        return images
+        is_correct = torch.ones(len(images), dtype=torch.bool)
+        return (None, is_correct, None, images) if has_own_loop else images
 
-    method = "attack_single_run" if name == "fab-t" else "perturb"
+    method = "attack_single_run" if has_own_loop or name == "fab-t" else "perturb"
     monkeypatch.setattr(member, method, spy)
     batch = make_digit_batch(3)
-    list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=[name]))  # type: ignore
+    list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=[name]))  # type: ignore[list-item]
     authors = AutoAttack(batch.network, norm=PYAUTOATTACK_NORMS[norm], eps=0.3)
+    if has_own_loop:  # There is an eps for each image.
+        assert attributes["eps"].flatten().tolist() == pytest.approx([0.3] * 3)
+        attributes["eps"] = 0.3
     expected = vars(getattr(authors, authors_name))
     assert {key: attributes[key] for key in settings.split()} == {
         key: expected[key] for key in settings.split()
@@ -75,31 +84,46 @@ def test_one_search_of_fab_wins_at_each_eps_where_a_search_at_that_eps_wins() ->
         assert (distance <= linf_distance(attacked, images) + 1e-6).all()
 
 
-def attack_by_square(batch: AttackBatch, left: list[int]) -> Tensor:
-    """Images with the indices `left` after 40 queries of Square at eps 0.2."""
+def search_in_linf(batch: AttackBatch, member: Any, left: list[int], eps: list[float]) -> Tensor:
+    """Images at the positions `left` after 4 steps, or 40 queries, of a member."""
     module = TorchModule(batch, lambda steps=1, note="": None)
-    square = autoattack._seeded(batch, module, "square", "linf", steps=1, n_queries=40, seed=7)
-    return square(0.2, torch.tensor(left))
+    search = Search(batch, module, "linf", eps, seeds=[7, 8], steps=4, n_queries=40)
+    found: Tensor = member(search, search.rows(torch.tensor(left)))
+    return found
 
 
-def test_what_square_finds_does_not_depend_on_which_images_are_left() -> None:
-    all_images = attack_by_square(make_digit_batch(12), list(range(12)))
-    some_images = attack_by_square(make_digit_batch(12), [11, 2, 5])
-    assert torch.equal(some_images, all_images[[11, 2, 5]])
-    assert len({tuple(image.flatten().tolist()) for image in all_images}) == 12
+@pytest.mark.parametrize(("member", "eps"), [(square_once, [0.2, 0.3]), (apgd_t, [0.02, 0.03])])
+def test_what_is_found_does_not_depend_on_which_images_are_left(
+    member: Any, eps: list[float]
+) -> None:
+    """Position 12 + n is image n at the second eps."""
+    batch = make_digit_batch(12)
+    all_images = search_in_linf(batch, member, list(range(24)), eps)
+    some = [17, 11, 2, 5]
+    assert torch.allclose(
+        search_in_linf(make_digit_batch(12), member, some, eps), all_images[some], rtol=0, atol=1e-6
+    )
+    n_found = len({tuple(image.flatten().tolist()) for image in [*batch.images, *all_images]}) - 12
+    assert n_found > 12
 
 
 def test_square_attacks_each_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     n_attacked: list[int] = []
-    perturb = SquareAttack.perturb
+    square = _autoattack_members.square
 
-    def spy(self: Any, images: Tensor, labels: Tensor) -> Tensor:
+    def spy(module: Any, images: Tensor, *columns: Tensor, **options: Any) -> Tensor:
         n_attacked.append(len(images))
-        return perturb(self, images, labels)
+        return square(module, images, *columns, **options)
 
-    monkeypatch.setattr(SquareAttack, "perturb", spy)
-    all_images = attack_by_square(make_digit_batch(12), list(range(12)))
+    monkeypatch.setattr(_autoattack_members, "square", spy)
     batch = make_digit_batch(12)
-    for left in ([0, 4, 9], [9, 3, 0], [4]):
-        assert torch.equal(attack_by_square(batch, left), all_images[left])
-    assert n_attacked == [12, 3, 1]
+    for left in ([0, 4, 21], [21, 3, 0], [4]):
+        search_in_linf(batch, square_once, left, [0.2, 0.3])
+    assert n_attacked == [3, 1]
+
+
+def test_windows_of_square_shrink_as_the_authors_do() -> None:
+    authors = SquareAttack(None, p_init=0.8, resc_schedule=False)
+    for query in range(10_000):
+        expected = max(round((authors.p_selection(query) * 3 * 32 * 32 / 3) ** 0.5), 1)
+        assert _side(query, (3, 32, 32)) == expected

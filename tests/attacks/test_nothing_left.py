@@ -75,10 +75,11 @@ def test_an_image_with_logits_of_nan_is_the_worst_one() -> None:
 def test_images_of_nan_that_pyautoattack_returns_do_not_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def perturb(self: APGDAttack, images: Tensor, labels: Tensor) -> Tensor:
-        return torch.full_like(images, torch.nan)
+    def run(self: APGDAttack, images: Tensor, labels: Tensor, starts: Tensor) -> tuple[Any, ...]:
+        is_correct = torch.zeros_like(labels, dtype=torch.bool)
+        return None, is_correct, None, torch.full_like(images, torch.nan)
 
-    monkeypatch.setattr(APGDAttack, "perturb", perturb)
+    monkeypatch.setattr(APGDAttack, "attack_single_run", run)
     batch = make_small_batch()
     arrays = evaluate_attack(batch, autoattack, [0.1], attacks_to_run=["apgd-ce"], steps=1)
     assert arrays["broken_by"].sum() == 0

@@ -1,10 +1,9 @@
-"""AutoAttack's members from their authors' package: a module for them, searches, fixed stripes."""
+"""The authors' package of AutoAttack: its classes, a module for them, and what they found."""
 
 import logging
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,33 +70,16 @@ class TorchModule(nn.Module):
 
 
 class SearchResults:
-    """The images that a search returned for those of a batch. Each image is searched for once."""
+    """The images that a search returned, at M positions. Each is searched for once."""
 
-    def __init__(self, batch: AttackBatch) -> None:
-        self.images = batch.images.to(torch.float32, copy=True)
-        self.is_known = torch.zeros_like(batch.labels, dtype=torch.bool)
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.is_known = torch.zeros(len(images), dtype=torch.bool, device=images.device)
 
-    def __call__(self, left: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
-        """Results for the images with the indices `left`; call `search` for the unknown ones."""
-        unknown = left[~self.is_known[left]]
+    def __call__(self, positions: Tensor, search: Callable[[Tensor], Tensor]) -> Tensor:
+        """Results at `positions` `[m]`; call `search` for the unknown ones."""
+        unknown = positions[~self.is_known[positions]]
         if len(unknown):
             self.images[unknown] = search(unknown)
             self.is_known[unknown] = True
-        return self.images[left]
-
-
-def square_class(batch: AttackBatch, left: Tensor) -> Any:
-    """pyautoattack's Square, but its first stripes are drawn for all images of the batch.
-
-    So the stripes of an image do not depend on which others are `left`.
-    """
-
-    class Square(import_pyautoattack().Square):  # type: ignore[misc]
-        def random_choice(self, shape: list[int]) -> Tensor:
-            is_stripes = len(shape) == 4
-            if is_stripes:
-                shape = [len(batch.images), *shape[1:]]
-            draws: Tensor = super().random_choice(shape)
-            return draws[left] if is_stripes else draws
-
-    return Square
+        return self.images[positions]

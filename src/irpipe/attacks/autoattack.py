@@ -4,7 +4,8 @@ Four attacks run one after the other, each on the images that are still classifi
 APGD on the cross-entropy, APGD on the targeted DLR loss, targeted FAB, Square.
 
 The attacks are those of the authors' package, pyautoattack (github.com/fra31/auto-attack), with
-the settings of its standard version. Tests compare which images fall. The settings:
+the settings of its standard version. Square in l-inf is our own and finds the same images. Tests
+compare which images fall. The settings:
 
 - APGD: one start, 100 steps, rho 0.75; the targeted one aims at each of the 9 other classes;
 - in l1 (Croce and Hein, ICML 2021) APGD has five starts, the targeted one aims at 5 classes, and
@@ -15,7 +16,7 @@ the settings of its standard version. Tests compare which images fall. The setti
 These differences remain:
 
 - each attack has its own seed;
-- in l-inf, the random numbers of Square for an image do not depend on which images are left;
+- in l-inf, the random numbers for an image do not depend on which images are left;
 - FAB keeps the nearest image of all classes, instead of stopping at the first class that wins;
 - on a data set without 10 classes, all other classes are targets (of APGD in l1, at most 5). The
   DLR loss needs 4 classes, so the targeted APGD is left out for fewer.
@@ -23,46 +24,28 @@ These differences remain:
 pyautoattack comes with the optional dependencies `irpipe[stress]`.
 """
 
-import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-from irpipe.ascent.norms import norms, project
+from irpipe.ascent.norms import project
 from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.attacks._autoattack_members import L1_STARTS, MEMBERS, Search, n_apgd_targets
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
-from irpipe.attacks._pyautoattack import (
-    PYAUTOATTACK_NORMS,
-    SILENT,
-    SearchResults,
-    TorchModule,
-    import_pyautoattack,
-    square_class,
-)
+from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
 from irpipe.errors import IrpipeError, NotApplicableError
-from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import AutoAttackMembers, Count, EpsList, EpsNorm
-from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 from irpipe.runtime.progress import progress
-from irpipe.runtime.threads import map_row_chunks
 
 PROTOCOL: tuple[str, ...] = ()
 NORMS = tuple(PYAUTOATTACK_NORMS)
 
-# Takes eps and the indices `[m]` of images in the batch; returns their attacked versions.
-Member = Callable[[float, Tensor], Tensor]
-MEMBERS = ("apgd-ce", "apgd-t", "fab-t", "square")
 # Members that need more classes than two. The DLR loss divides by the difference of the largest
 # logit and the mean of the third and fourth one.
 MIN_CLASSES = {"apgd-t": 4}
-# Of APGD in l1: starts on the cross-entropy, and classes that the targeted one aims at.
-L1_STARTS = 5
-L1_TARGETS = 5
 MIN_L1_STEPS = 2  # One step at least is at a larger eps than the last one.
 
 
@@ -102,37 +85,38 @@ def attack(
     options["norm"] = norm
     skipped = left_out(options, n_classes)
     _require_possible(options, n_classes)
-    adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
     # There is a seed for each eps and for each member of the standard version, so that a member's
     # random numbers do not depend on which others run.
-    seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS))).tolist()
-    broken_by = batch.labels.new_zeros(adversarial.shape[:2])
+    seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS)))
     is_certified = certified_by_bounds(batch, eps, skip_certified)
+    is_correct = image_margin_loss(batch.folded, batch.images, batch.labels) <= 0
+    adversarial = batch.images.repeat(len(eps), 1, 1, 1)
+    broken_by = batch.labels.repeat(len(eps)) * 0
+    left = torch.nonzero((is_correct & ~is_certified).flatten())[:, 0]
     total = n_passes(options, len(eps), n_classes)
     with progress(batch.progress_label, total, unit="passes") as advance:
         module = TorchModule(batch, advance)
-        fab = _Fab(batch, module, norm, steps)
-        for i, bound in enumerate(eps):
-            for number, name in enumerate(attacks_to_run, 1):
-                if name in skipped:
-                    continue
-                margin = image_margin_loss(batch.folded, adversarial[i], batch.labels)
-                left = torch.nonzero((margin <= 0) & ~is_certified[i])[:, 0]
-                if not len(left):
-                    break
-                seed = seeds[i][MEMBERS.index(name)]
-                member: Member = fab
-                if name != "fab-t":
-                    member = _seeded(batch, module, name, norm, steps, n_queries, seed)
-                attacked = member(bound, left).to(adversarial.dtype)
-                attacked = _into_ball(attacked, batch.images[left], bound, norm)
-                is_wrong = image_margin_loss(batch.folded, attacked, batch.labels[left]) > 0
-                is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
-                adversarial[i, left[is_wrong]] = attacked[is_wrong]
-                broken_by[i, left[is_wrong]] = number
-            module.skip_to(n_passes(options, i + 1, n_classes))
-    extras = {"broken_by": broken_by} | ({"is_certified": is_certified} if skip_certified else {})
-    yield AttackOutput(steps, adversarial, extras=extras)
+        for number, name in enumerate(attacks_to_run, 1):
+            if name in skipped or not len(left):
+                continue
+            member_seeds = seeds[:, list(MEMBERS).index(name)].tolist()
+            search = Search(batch, module, norm, list(eps), member_seeds, steps, n_queries)
+            rows = search.rows(left)
+            attacked = MEMBERS[name](search, rows).to(adversarial.dtype)
+            bounds = adversarial.new_tensor(eps)[rows.eps_number].view(-1, 1, 1, 1)
+            attacked = _into_ball(attacked, batch.images[rows.image], bounds, norm)
+            is_wrong = image_margin_loss(batch.folded, attacked, rows.labels) > 0
+            is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
+            adversarial[left[is_wrong]] = attacked[is_wrong]
+            broken_by[left[is_wrong]] = number
+            left = left[~is_wrong]
+            done = options | {"attacks_to_run": attacks_to_run[:number]}
+            module.skip_to(n_passes(done, len(eps), n_classes))
+        module.skip_to(total)
+    shape = is_certified.shape
+    extras = {"broken_by": broken_by.view(shape)}
+    extras |= {"is_certified": is_certified} if skip_certified else {}
+    yield AttackOutput(steps, adversarial.view(*shape, *batch.images.shape[1:]), extras=extras)
 
 
 def _require_possible(options: dict[str, Any], n_classes: int) -> None:
@@ -156,7 +140,7 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     """How often the network is called for an image, at most; with a gradient counts thrice."""
     steps = options["steps"]
     n_starts, n_stages = (L1_STARTS, 3) if options["norm"] == "l1" else (1, 1)
-    n_targets = _n_targets(n_classes, options["norm"])
+    n_targets = n_apgd_targets(n_classes, options["norm"])
     per_start = 3 * (steps + n_stages)
     per_eps = {
         "apgd-ce": 1 + n_starts * per_start,
@@ -170,130 +154,8 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     return int(fab + n_eps * sum(per_eps.get(name, 0) for name in names))
 
 
-def _n_targets(n_classes: int, norm: EpsNorm) -> int:
-    """How many classes the targeted APGD aims at."""
-    return min(n_classes - 1, L1_TARGETS) if norm == "l1" else n_classes - 1
-
-
-def _into_ball(attacked: Tensor, clean: Tensor, bound: float, norm: EpsNorm) -> Tensor:
+def _into_ball(attacked: Tensor, clean: Tensor, eps: Tensor, norm: EpsNorm) -> Tensor:
     """Undo what rounding added to the distance of a member's images."""
     if norm == "linf":
-        return attacked.clamp((clean - bound).clamp(min=0), (clean + bound).clamp(max=1))
-    eps = torch.full_like(clean[:, :1, :1, :1], bound)
+        return attacked.clamp((clean - eps).clamp(min=0), (clean + eps).clamp(max=1))
     return (clean + project(attacked - clean, eps, norm)).clamp(0, 1)
-
-
-def _seeded(
-    batch: AttackBatch,
-    module: TorchModule,
-    name: str,
-    norm: EpsNorm,
-    steps: int,
-    n_queries: int,
-    seed: int,
-) -> Member:
-    """Return a member that draws random numbers, all from `seed`.
-
-    It leaves torch's generators as they are.
-    """
-
-    def run(bound: float, left: Tensor) -> Tensor:
-        """Return what the member makes of the images with the indices `left` at eps = `bound`."""
-        images, labels = batch.images[left].float(), batch.labels[left]
-        options = {"norm": PYAUTOATTACK_NORMS[norm], "eps": bound, "seed": seed}
-        if name == "square":
-            # If two logits are equal, pyautoattack may count the image as misclassified.
-            is_attacked = module(images).max(dim=1).indices == labels
-            square = import_pyautoattack().Square
-            if norm == "linf":
-                square = square_class(batch, left[is_attacked])
-            member = square(module, n_queries=n_queries, resc_schedule=False, **options)
-        else:
-            n_targets = _n_targets(len(batch.network.head), norm)
-            member = _apgd(module, name, norm, n_targets, options | {"n_iter": steps})
-        attacked: Tensor = member.perturb(images, labels)
-        return attacked
-
-    def run_alone(bound: float, left: Tensor) -> Tensor:
-        devices = [left.device] if left.is_cuda else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
-            return run(bound, left)
-
-    def search(bound: float, left: Tensor) -> Tensor:
-        if norm != "linf":
-            return run_alone(bound, left)
-        return map_fitting_rows(lambda part: [run_alone(bound, part)], left)[0]
-
-    def run_once(bound: float, left: Tensor) -> Tensor:
-        key = (norm, bound, n_queries, seed, batch.indices.tobytes())
-        if batch.folded not in _SQUARE_RESULTS:
-            _SQUARE_RESULTS.clear()  # The images of another network would only take memory.
-        results = _SQUARE_RESULTS.setdefault(batch.folded, {})
-        return results.setdefault(key, SearchResults(batch))(left, partial(search, bound))
-
-    return run_once if name == "square" else run_alone
-
-
-def _apgd(
-    module: TorchModule, name: str, norm: EpsNorm, n_targets: int, options: dict[str, Any]
-) -> Any:
-    """Return pyautoattack's APGD, or its targeted version, with the settings of the norm."""
-    package = import_pyautoattack()
-    options = options | {"use_largereps": norm == "l1", "logger": SILENT}
-    if name == "apgd-ce":
-        return package.APGD(module, n_restarts=L1_STARTS if norm == "l1" else 1, **options)
-    return package.APGDT(module, n_target_classes=n_targets, **options)
-
-
-# Results of Square for the last network, by all else that decides them: `irpipe stress` runs Square
-# within the ensemble and also alone, with the same seed.
-_SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, SearchResults]] = WeakKeyDictionary()
-
-
-class _Fab:
-    """FAB towards each other class.
-
-    FAB looks for the nearest misclassified image and does not use eps. So one search per image
-    serves all eps.
-    """
-
-    def __init__(self, batch: AttackBatch, module: TorchModule, norm: EpsNorm, steps: int) -> None:
-        self.batch = batch
-        self.norm = norm
-        self.module = module
-        self.steps = steps
-        self.nearest = SearchResults(batch)
-
-    def __call__(self, bound: float, left: Tensor) -> Tensor:
-        """The nearest misclassified image if it is within `bound`, else the clean image."""
-        images = self.batch.images.float()
-        labels = self.batch.labels
-
-        def search(unknown: Tensor) -> Tensor:
-            row_bytes = partial(gradient_bytes, self.batch.folded, images[:1])
-            columns = images[unknown], labels[unknown]
-            return map_row_chunks(self._search, *columns, row_bytes=row_bytes)[0]
-
-        nearest = self.nearest(left, search)
-        distance = norms(nearest - images[left], self.norm)
-        is_within = (distance <= bound).view(-1, 1, 1, 1)
-        return torch.where(is_within, nearest, images[left])
-
-    def _search(self, images: Tensor, labels: Tensor) -> list[Tensor]:
-        """The nearest misclassified image over all target classes, else the clean image."""
-        fab = import_pyautoattack().FAB(
-            self.module, norm=PYAUTOATTACK_NORMS[self.norm], n_iter=self.steps
-        )
-        nearest = images.clone()
-        least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)
-        n_classes = len(self.batch.network.head)
-        # Rank 2 is the class with the second largest logit, and so on.
-        for rank in range(2, n_classes + 1):
-            fab.target_class = rank
-            attacked = fab.attack_single_run(images, labels, is_targeted=True)
-            distance = norms(attacked - images, self.norm).to(least_distance.dtype)
-            # FAB returns the clean image if it finds none.
-            is_nearer = (distance > 0) & (distance < least_distance)
-            nearest[is_nearer] = attacked[is_nearer]
-            least_distance[is_nearer] = distance[is_nearer]
-        return [nearest]

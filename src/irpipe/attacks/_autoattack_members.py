@@ -1,0 +1,269 @@
+"""AutoAttack's members. Each searches for all images that are left, at all eps.
+
+In l-inf the images of all eps are attacked together, because a call for a few images takes nearly
+as long as one for many.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from irpipe.ascent.norms import norms
+from irpipe.attacks import AttackBatch
+from irpipe.attacks._pyautoattack import (
+    PYAUTOATTACK_NORMS,
+    SILENT,
+    SearchResults,
+    TorchModule,
+    import_pyautoattack,
+)
+from irpipe.attacks._square import SquareDraws, square
+from irpipe.networks.folded import FoldedNetwork
+from irpipe.option_types import EpsNorm
+from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
+from irpipe.runtime.threads import ROWS_PER_CHUNK, map_row_chunks
+
+# Of APGD in l1: starts on the cross-entropy, and classes that the targeted one aims at.
+L1_STARTS = 5
+L1_TARGETS = 5
+
+
+class Rows(NamedTuple):
+    """M images to attack, each at some eps.
+
+    - `images`: float32, `[M, C, H, W]`; `labels`: `[M]`; `eps`: `[M, 1, 1, 1]`;
+    - `image`, `eps_number`: positions in the batch and in the list of eps, `[M]`.
+    """
+
+    images: Tensor
+    labels: Tensor
+    eps: Tensor
+    image: Tensor
+    eps_number: Tensor
+
+
+@dataclass(frozen=True)
+class Search:
+    """What a member needs to know. There is one of `seeds` for each eps."""
+
+    batch: AttackBatch
+    module: TorchModule
+    norm: EpsNorm
+    eps: list[float]
+    seeds: list[int]
+    steps: int
+    n_queries: int
+
+    def rows(self, positions: Tensor) -> Rows:
+        """The images at these `positions`: e N + n is image n of N at the eps number e."""
+        n_images = len(self.batch.images)
+        image, eps_number = positions % n_images, positions // n_images
+        images = self.batch.images[image].float()
+        eps = images.new_tensor(self.eps)[eps_number].view(-1, 1, 1, 1)
+        return Rows(images, self.batch.labels[image], eps, image, eps_number)
+
+    @property
+    def n_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.batch.network.head)
+
+    def row_bytes(self) -> int:
+        """Bytes that autograd stores for one row."""
+        return gradient_bytes(self.batch.folded, self.batch.images[:1])
+
+
+# Takes rows and returns their attacked images `[M, C, H, W]`.
+Member = Callable[[Search, Rows], Tensor]
+
+
+def n_apgd_targets(n_classes: int, norm: EpsNorm) -> int:
+    """How many classes the targeted APGD aims at."""
+    return min(n_classes - 1, L1_TARGETS) if norm == "l1" else n_classes - 1
+
+
+@contextmanager
+def _alone(search: Search) -> Iterator[None]:
+    """Leave torch's generators as they are, and compute no gradients."""
+    images = search.batch.images
+    with torch.random.fork_rng([images.device] if images.is_cuda else []), torch.no_grad():
+        yield
+
+
+def _perturb(search: Search, rows: Rows, member_class: Any, **options: Any) -> Tensor:
+    """What a member of pyautoattack makes of the rows, one eps after the other."""
+    attacked = rows.images.clone()
+    options["norm"] = PYAUTOATTACK_NORMS[search.norm]
+    for number in torch.unique(rows.eps_number).tolist():
+        options |= {"eps": search.eps[number], "seed": search.seeds[number]}
+        is_here = rows.eps_number == number
+        with _alone(search):
+            member = member_class(search.module, **options)
+            attacked[is_here] = member.perturb(rows.images[is_here], rows.labels[is_here])
+    return attacked
+
+
+def apgd_ce(search: Search, rows: Rows) -> Tensor:
+    """APGD on the cross-entropy."""
+    apgd = partial(import_pyautoattack().APGD, n_iter=search.steps, logger=SILENT)
+    if search.norm != "linf":
+        is_l1 = search.norm == "l1"
+        n_starts = L1_STARTS if is_l1 else 1
+        return _perturb(search, rows, apgd, n_restarts=n_starts, use_largereps=is_l1)
+    return _apgd_in_linf(search, rows, apgd, [None])
+
+
+def apgd_t(search: Search, rows: Rows) -> Tensor:
+    """APGD on the targeted DLR loss."""
+    n_targets = n_apgd_targets(search.n_classes, search.norm)
+    apgd = partial(import_pyautoattack().APGDT, n_iter=search.steps, logger=SILENT)
+    apgd = partial(apgd, n_target_classes=n_targets)
+    if search.norm != "linf":
+        return _perturb(search, rows, apgd, use_largereps=search.norm == "l1")
+    return _apgd_in_linf(search, rows, apgd, list(range(2, n_targets + 2)))
+
+
+def _apgd_in_linf(search: Search, rows: Rows, apgd: Any, ranks: list[int | None]) -> Tensor:
+    """The misclassified images that APGD found, else the clean ones.
+
+    For each of `ranks` there is a run, on what the runs before left. It aims at the class with the
+    logit of this rank; rank 2 is the second largest one. The starts are drawn for all images of the
+    batch, so that they do not depend on which images are left.
+    """
+    images = search.batch.images
+    attacked = rows.images.clone()
+    generators = [torch.Generator().manual_seed(seed) for seed in search.seeds]
+    left = torch.arange(len(attacked), device=attacked.device)
+
+    @torch.no_grad()
+    def run(
+        rank: int | None, clean: Tensor, labels: Tensor, eps: Tensor, noise: Tensor
+    ) -> list[Tensor]:
+        member = apgd(search.module, norm="Linf", eps=eps)
+        member.init_hyperparam(clean)
+        if rank is not None:
+            member.y_target = search.module(clean).argsort(dim=1)[:, -rank]
+        starts = clean + eps * member.normalize(noise)
+        _, is_correct, _, misclassified = member.attack_single_run(clean, labels, starts)
+        return [is_correct, misclassified]
+
+    for rank in ranks:
+        drawn = torch.stack([torch.rand(images.shape, generator=each) for each in generators])
+        noise = 2 * drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device) - 1
+        columns = [tensor[left] for tensor in rows[:3]]
+        with _alone(search):
+            run_at = partial(run, rank)
+            outputs = map_row_chunks(run_at, *columns, noise, row_bytes=search.row_bytes)
+        is_correct, misclassified = outputs
+        attacked[left[~is_correct]] = misclassified[~is_correct]
+        left = left[is_correct]
+        if not len(left):
+            break
+    return attacked
+
+
+def fab_t(search: Search, rows: Rows) -> Tensor:
+    """FAB towards each other class: the nearest misclassified images within eps, or the clean ones.
+
+    FAB looks for the nearest misclassified image and does not use eps. So one search per image
+    serves all eps.
+    """
+    image, row = torch.unique(rows.image, return_inverse=True)
+    images, labels = search.batch.images[image].float(), search.batch.labels[image]
+
+    def row_bytes() -> int:
+        return (search.n_classes - 1) * search.row_bytes()
+
+    find = partial(_nearest_misclassified, search)
+    nearest = map_row_chunks(find, images, labels, row_bytes=row_bytes)[0][row]
+    is_within = norms(nearest - rows.images, search.norm) <= rows.eps.flatten()
+    return torch.where(is_within.view(-1, 1, 1, 1), nearest, rows.images)
+
+
+def _nearest_misclassified(search: Search, images: Tensor, labels: Tensor) -> list[Tensor]:
+    """The nearest misclassified image over all target classes, else the clean image."""
+
+    class Fab(import_pyautoattack().FAB):  # type: ignore[misc]
+        """FAB towards a class of its own for each row."""
+
+        targets: Tensor
+
+        def _get_predicted_label(self, images: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits: Tensor = search.module(images)
+                return logits.argmax(dim=1)
+
+        def _predict_fn(self, images: Tensor) -> Tensor:
+            """Scores by which FAB chooses the target, that with the largest one."""
+            return F.one_hot(self.targets, search.n_classes)  # of rank 1
+
+    fab = Fab(search.module, norm=PYAUTOATTACK_NORMS[search.norm], n_iter=search.steps)
+    fab.target_class = 1
+    nearest = images.clone()
+    least_distance = torch.full_like(labels, math.inf, dtype=torch.float32)
+    with torch.no_grad():
+        others = search.module(images).argsort(dim=1, descending=True)[:, 1:].t()
+    for targets in others.split(max(1, ROWS_PER_CHUNK // len(images))):
+        shape = (len(targets), *images.shape)
+        clean = images.expand(shape).flatten(0, 1)
+        fab.targets = targets.flatten()
+        attacked = fab.attack_single_run(clean, labels.repeat(len(targets)), is_targeted=True)
+        distance = norms(attacked - clean, search.norm).to(least_distance.dtype)
+        # FAB returns the clean image if it finds none.
+        distance = torch.where(distance > 0, distance, math.inf).view(shape[:2])
+        distance, target = distance.min(dim=0)
+        is_nearer = distance < least_distance
+        found = attacked.view(shape)[target, torch.arange(len(images))]
+        nearest[is_nearer] = found[is_nearer]
+        least_distance[is_nearer] = distance[is_nearer]
+    return [nearest]
+
+
+# Results of Square for the last network, by all else that decides them: `irpipe stress` runs Square
+# within the ensemble and also alone, with the same seeds.
+_SQUARE_RESULTS: WeakKeyDictionary[FoldedNetwork, dict[Any, SearchResults]] = WeakKeyDictionary()
+
+
+def square_once(search: Search, rows: Rows) -> Tensor:
+    """Square, on each image only once."""
+    batch = search.batch
+    key = (search.norm, *search.eps, search.n_queries, *search.seeds, batch.indices.tobytes())
+    if batch.folded not in _SQUARE_RESULTS:
+        _SQUARE_RESULTS.clear()  # The images of another network would only take memory.
+    results = _SQUARE_RESULTS.setdefault(batch.folded, {})
+    if key not in results:
+        n_rows = len(search.eps) * len(batch.images)
+        results[key] = SearchResults(rows.images.new_empty(n_rows, *batch.images.shape[1:]))
+    positions = rows.eps_number * len(batch.images) + rows.image
+    return results[key](positions, lambda unknown: _square(search, search.rows(unknown)))
+
+
+def _square(search: Search, rows: Rows) -> Tensor:
+    if search.norm != "linf":
+        member_class = import_pyautoattack().Square
+        options = {"n_queries": search.n_queries, "resc_schedule": False}
+        return _perturb(search, rows, member_class, **options)
+    draws = SquareDraws.draw(search.seeds, search.batch.images, search.n_queries)
+    stripes = draws.stripes[rows.eps_number, rows.image]
+    columns = (*rows[:3], rows.eps_number, stripes)
+
+    @torch.no_grad()
+    def run(*columns: Tensor) -> list[Tensor]:
+        return [square(search.module, *columns, draws=draws)]
+
+    return map_fitting_rows(run, *columns)[0]
+
+
+MEMBERS: dict[str, Member] = {
+    "apgd-ce": apgd_ce,
+    "apgd-t": apgd_t,
+    "fab-t": fab_t,
+    "square": square_once,
+}
