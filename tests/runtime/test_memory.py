@@ -91,6 +91,8 @@ ATTACKS: dict[str, tuple[dict[str, Any], int]] = {
         {"steps": 2, "binary_search_steps": 2, "norms": ["l1"], "class_sets": ["two"]},
         N_IMAGES,
     ),
+    "fog": ({"steps": 2, "eps": [500]}, 2),  # the batch decides its pictures
+    "jpeg": ({"steps": 2, "eps": [0.5], "iterate": "worst", "variant": "fixed"}, 2),
 }
 
 

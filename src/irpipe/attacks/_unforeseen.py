@@ -22,12 +22,13 @@ from numpy.random import RandomState
 from torch import Tensor
 from torch.nn import functional as F
 
-from irpipe.ascent.gradient_ascent import objective_gradient
+from irpipe.ascent.gradient_ascent import chain_gradient, objective_gradient
 from irpipe.attacks import AttackBatch, AttackOutput
-from irpipe.attacks._margin_loss import image_margin_loss
+from irpipe.attacks._margin_loss import margin_loss, nan_to_inf
 from irpipe.attacks._targets import random_targets
 from irpipe.option_types import AttackVariant, Iterate, StepRule
 from irpipe.runtime.cuda_graph import graphed
+from irpipe.runtime.memory import map_fitting_rows
 from irpipe.runtime.progress import progress
 
 T = TypeVar("T")
@@ -123,7 +124,8 @@ class UnforeseenAttack:
         """
         images, extras = [], []
         for parametrisation in parametrisations:
-            variable, rendered, is_nan = self._optimise(parametrisation)
+            optimise = partial(self._optimise, parametrisation)
+            variable, rendered, is_nan = _with_fitting_rows(optimise, self.pixels)
             images.append((rendered / 255).clamp_(0, 1).to(self.batch.images.dtype))
             arrays = {"nan": is_nan, **parametrisation.extras(variable)}
             if self.targeted:
@@ -138,13 +140,15 @@ class UnforeseenAttack:
         stacked = {name: torch.stack([arrays[name] for arrays in extras]) for name in extras[0]}
         return AttackOutput(self.steps, torch.stack(images), max_distance, stacked)
 
-    def _optimise(self, parametrisation: Parametrisation) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the chosen variable, its images in 0..255, and `nan` `[N]` as `run` has it."""
+    def _optimise(
+        self, parametrisation: Parametrisation, n_at_once: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the chosen variable, its images in 0..255, and `nan` `[N]` as `run` has it.
+
+        The network gets `n_at_once` images at a time. They are rendered all at once, since the
+        released fog depends on the batch.
+        """
         classes = self.draw_targets()[0] if self.targeted else self.batch.labels
-        # The attack lowers the loss of the target class, or raises that of the true class.
-        sign = -1 if self.targeted else 1
-        # U.0: the released loss is the mean over the batch; in `fixed`, each image has its own.
-        weight = sign / (len(classes) if self.as_released else 1)
         is_nan = torch.zeros_like(classes, dtype=torch.bool)
 
         def one_step(
@@ -155,11 +159,12 @@ class UnforeseenAttack:
         ) -> list[Tensor]:
             """The next variable. A row that becomes NaN keeps its last finite value."""
 
-            def objective(variable: Tensor) -> Tensor:
+            def chain(variable: Tensor) -> tuple[Tensor, Tensor]:
                 images = parametrisation.render(gradient_at(variable)) / 255
-                return weight * F.cross_entropy(self.batch.folded(images), classes, reduction="sum")
+                gradient = _in_parts(self._loss_gradient, n_at_once, images.detach(), classes)
+                return images, gradient
 
-            direction = objective_gradient(objective, variable)
+            direction = chain_gradient(chain, variable)
             new = parametrisation.step(steps_before, variable, direction)
             is_lost = ~new.flatten(1).isfinite().all(dim=1)
             return [torch.where(_broadcast_to(is_lost, new), variable, new), is_nan | is_lost]
@@ -178,12 +183,24 @@ class UnforeseenAttack:
                     advance()
                     yield variable
 
-        choose = self._worst if self.iterate == "worst" else _last
-        variable, images = choose(parametrisation, iterates())
-        return variable, images, is_nan
+        if self.iterate == "last":
+            return *_last(parametrisation, iterates()), is_nan
+        return *self._worst(parametrisation, n_at_once, iterates()), is_nan
+
+    def _loss_gradient(self, images: Tensor, classes: Tensor) -> Tensor:
+        """Gradient of what the attack raises, at some of the batch's images in [0, 1]."""
+        # The attack lowers the loss of the target class, or raises that of the true class.
+        sign = -1 if self.targeted else 1
+        # U.0: the released loss is the mean over the batch; in `fixed`, each image has its own.
+        weight = sign / (len(self.batch.labels) if self.as_released else 1)
+
+        def objective(images: Tensor) -> Tensor:
+            return weight * F.cross_entropy(self.batch.folded(images), classes, reduction="sum")
+
+        return objective_gradient(objective, images)
 
     def _worst(
-        self, parametrisation: Parametrisation, iterates: Iterable[Tensor]
+        self, parametrisation: Parametrisation, n_at_once: int, iterates: Iterable[Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Each image's variable of largest margin loss, and the images in 0..255.
 
@@ -191,13 +208,16 @@ class UnforeseenAttack:
         them into another batch, and the released fog depends on that.
         """
 
+        def margin(images: Tensor, labels: Tensor) -> Tensor:
+            return nan_to_inf(margin_loss(self.batch.folded(images), labels))
+
         def worse(
             variable: Tensor, worst_variable: Tensor, worst_images: Tensor, largest: Tensor
         ) -> list[Tensor]:
             """The worst of each image up to `variable`: variable, images, loss."""
             with torch.no_grad():
                 images = parametrisation.render(variable)
-            loss = image_margin_loss(self.batch.folded, images / 255, self.batch.labels)
+                loss = _in_parts(margin, n_at_once, images / 255, self.batch.labels)
             is_worse = loss > largest
             return [
                 torch.where(_broadcast_to(is_worse, variable), variable, worst_variable),
@@ -220,6 +240,26 @@ def _last(parametrisation: Parametrisation, iterates: Iterable[Tensor]) -> tuple
     variable = deque(iterates, maxlen=1).pop()
     with torch.no_grad():
         return variable, parametrisation.render(variable)
+
+
+def _with_fitting_rows(function: Callable[[int], T], like: Tensor) -> T:
+    """`function(n)`, which computes all rows, n at a time: as many of `like` as fit into memory."""
+    results: list[T] = []
+
+    def compute_all(rows: Tensor) -> list[Tensor]:
+        """The first rows that fit stand for all."""
+        if not results:
+            results.append(function(len(rows)))
+        return [rows]
+
+    map_fitting_rows(compute_all, like)
+    return results[0]
+
+
+def _in_parts(function: Callable[..., Tensor], n_at_once: int, *tensors: Tensor) -> Tensor:
+    """What `function` gives for the rows of tensors, `n_at_once` of them at a time."""
+    parts = zip(*(torch.split(tensor, n_at_once) for tensor in tensors), strict=True)
+    return torch.cat([function(*part) for part in parts])
 
 
 def share_of(is_marked: Tensor, is_counted: Tensor) -> Tensor:
