@@ -1,6 +1,7 @@
 """What is odd about a network is said in one line, and the attacks get what they need."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -142,18 +143,21 @@ def test_weights_of_another_dtype_are_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("is_traceable", [True, False])
+@pytest.mark.parametrize("hold", [float, torch.tensor, lambda mean: (mean,)])
 def test_another_normalisation_is_another_network(
-    is_traceable: bool, monkeypatch: pytest.MonkeyPatch
+    hold: Callable[[float], Any], is_traceable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Be the mean a number or a tensor, even if it changes the logits by less than 1e-3."""
+
     def sha256(mean: float) -> str:
-        module = Odd(
-            lambda images: images - mean, (lambda x: x) if is_traceable else untraceable_identity
-        )
+        module = Odd(after=(lambda x: x) if is_traceable else untraceable_identity)
+        module.mean = hold(mean)
+        module.before = lambda images: images - torch.as_tensor(module.mean)
         monkeypatch.setattr(external, "call_function", lambda source: module)
         return external.load_external("a:b", SHAPE, 10, CPU)[1]
 
     assert sha256(0.45) == sha256(0.45)
-    assert sha256(0.45) != sha256(0.5)
+    assert sha256(0.45) != sha256(0.45001)
 
 
 def untraceable_identity(logits: Tensor) -> Tensor:

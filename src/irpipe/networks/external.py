@@ -4,7 +4,7 @@ Opening one can run its maker's code (`_sources`). D.3: a checkpoint of irpipe c
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -161,9 +161,10 @@ def _load_and_try(
         trial = try_network(module, source, shape, n_classes, device)
     else:
         module = call_function(source).to(device).eval()
+        attributes = _plain_attributes(module)  # before a pass stores there what it computes
         trial = try_network(module, source, shape, n_classes, device)
         graph = _trace(module, trial.images)
-        sha256 = _sha256(source, module, graph, trial)
+        sha256 = _sha256(source, module, attributes, graph, trial)
     notes = [gradient_note(trial.gradient)]
     if outputs := probabilities_note(trial.logits):
         logits_graph = _try_without_softmax(graph, outputs, trial)
@@ -175,7 +176,13 @@ def _load_and_try(
     return network, sha256
 
 
-def _sha256(source: str, module: nn.Module, graph: nn.Module | None, trial: Trial) -> str:
+def _sha256(
+    source: str,
+    module: nn.Module,
+    attributes: Mapping[str, object],
+    graph: nn.Module | None,
+    trial: Trial,
+) -> str:
     """The identity of a function's network: another normalisation makes another network."""
     # Rounded, because devices and thread counts differ in the last digits.
     numbers = projection(trial.logits).double() / trial.logits.abs().max().clamp(min=1e-12)
@@ -184,17 +191,32 @@ def _sha256(source: str, module: nn.Module, graph: nn.Module | None, trial: Tria
         "graph": str(graph.graph) if isinstance(graph, fx.GraphModule) else "",
         "logits": [round(number, 3) for number in numbers.tolist()],
     }
-    return content_sha256(identity, _weights(module))
+    # A graph names its constants, such as the mean of a normalisation, but does not show them.
+    constants = _plain_attributes(graph) if graph else attributes
+    tensors = module.state_dict() | {f"constant {name}": each for name, each in constants.items()}
+    return content_sha256(identity, _as_arrays(tensors))
 
 
-def _weights(module: nn.Module) -> dict[str, np.ndarray]:
-    """Weights and buffers as float32; what else a state holds is no number and is left out."""
-    weights = {}
-    for name, value in module.state_dict().items():
+def _plain_attributes(module: nn.Module) -> dict[str, object]:
+    """Unsaved buffers, and what the modules hold as attributes; numbers become tensors."""
+    attributes: dict[str, object] = dict(module.named_buffers())
+    for path, part in module.named_modules():
+        for name in vars(part).keys() - vars(nn.Module()).keys():
+            value = getattr(part, name)
+            items = value if isinstance(value, list | tuple) else [value]
+            is_numbers = items and all(type(item) is float for item in items)
+            attributes[f"{path} {name}"] = torch.tensor(items) if is_numbers else value
+    return attributes
+
+
+def _as_arrays(tensors: Mapping[str, object]) -> dict[str, np.ndarray]:
+    """Tensors as float32; what else there is, is no number and is left out."""
+    arrays = {}
+    for name, value in tensors.items():
         if isinstance(value, Tensor):
             real = torch.view_as_real(value) if value.is_complex() else value
-            weights[name] = real.detach().float().cpu().numpy()
-    return weights
+            arrays[name] = real.detach().float().cpu().numpy()
+    return arrays
 
 
 def _trace(module: nn.Module, images: Tensor) -> nn.Module | None:
