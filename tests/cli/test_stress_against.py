@@ -117,10 +117,14 @@ def test_the_sentence_says_whether_it_can_be_chance(n_better: int, words: str) -
     assert words in difference_sentence("mine", paired_tests(numbers, [other]), "b")
 
 
-def test_results_on_other_images_are_not_compared() -> None:
+@pytest.mark.parametrize("what", ["indices", "options"])
+def test_results_on_other_images_or_with_other_options_are_not_compared(what: str) -> None:
     numbers = numbers_of(left("pgd", range(100)))
     second = left("pgd", range(100))
-    second.arrays["indices"] = np.arange(200)[::-1]
+    if what == "indices":
+        second.arrays["indices"] = np.arange(200)[::-1]
+    else:
+        second.attrs["options"] = second.attrs["options"] | {"random_start": True}
     tests = paired_tests(numbers, [OtherNetwork("b", "b.pt2", [second])])
     assert tests == []
     assert difference_sentence("mine", tests, "b").startswith("No attack met both mine and b")
@@ -132,7 +136,11 @@ def test_bad_others_are_refused_before_any_attack(
     write_fitted_network(tmp_path / "net.safetensors")
     (tmp_path / "empty").mkdir()
     write_result(tmp_path / "mnist" / "pgd.h5", left("pgd", range(100)))
+    old = left("pgd", range(100))
+    del old.arrays["loss"]
+    write_result(tmp_path / "old" / "pgd.h5", old)
     for other, message in (
+        (tmp_path / "old", "old/pgd.h5: not the result of an attack by this version of irpipe"),
         (tmp_path / "empty", "no results (.h5) in this folder"),
         (tmp_path / "mnist", "pgd.h5 is of another test set"),
         (tmp_path / "missing.safetensors", "no such file"),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from irpipe.cli._stress_attacks import MAPS, StressAttacks
 from irpipe.errors import IrpipeError
-from irpipe.results.result import Result, read_result
+from irpipe.results.frame import ARRAYS, ATTRS
+from irpipe.results.result import Result, read_result, require_parts
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +86,7 @@ def _read_folder(folder: Path, test: "Images") -> list[Result]:
     results = [read_result(path) for path in paths]
     sha256 = test.sha256()
     for path, result in zip(paths, results, strict=True):
+        require_parts(result, str(path), (*ATTRS, "options"), ARRAYS)
         if result.attrs["data_sha256"] != sha256:
             raise IrpipeError(f"--against {folder}: {path.name} is of another test set")
         if result.attrs["network_sha256"] != results[0].attrs["network_sha256"]:

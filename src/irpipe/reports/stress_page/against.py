@@ -19,6 +19,8 @@ from irpipe.results.result import Result
 from irpipe.statistics import holm
 
 ALL_ATTACKS = "all attacks together"
+# Options in which two results of one attack may differ: they do not decide how strong it is.
+FREE_OPTIONS = {"batch_size", "eps", "images", "skip_certified"}
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class PairedTest(NamedTuple):
 def paired_tests(numbers: StressNumbers, others: Sequence[OtherNetwork]) -> list[PairedTest]:
     """The tests of all attacks that both networks met, at the eps of the verdict.
 
-    Those on other images, or without this eps, are left out. Holm's correction is over all tests.
+    Those on other images, with other options, or without this eps, are left out. Holm's correction
+    is over all tests.
     """
     rows = []
     for other in others:
@@ -67,7 +70,10 @@ def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -
     """What the tests say of a network and another one, under all attacks together."""
     own = [test for test in tests if test.other == other]
     if not own:
-        return f"No attack met both {network} and {other} on the same images at the verdict's ε."
+        return (
+            f"No attack met both {network} and {other} with the same options on the same images at "
+            "the verdict's ε."
+        )
     test = own[0]
     gap = test.difference
     more = "more" if gap.value >= 0 else "less"
@@ -80,18 +86,24 @@ def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -
     )
 
 
+def is_same_attack(first: Result, second: Result) -> bool:
+    """Whether two results with accuracies within eps are of one attack, with the same options."""
+    options, other_options = (
+        {key: value for key, value in result.attrs["options"].items() if key not in FREE_OPTIONS}
+        for result in (first, second)
+    )
+    names = (first.attrs["attack"], eps_norm(first))
+    is_same = names == (second.attrs["attack"], eps_norm(second)) and options == other_options
+    return is_same and is_bounded(second)
+
+
 def _pairs(numbers: StressNumbers, other: OtherNetwork) -> list[tuple[Result, Result]]:
     """The results of attacks that both networks met on the same images at the verdict's eps."""
-    by_attack = {result.attrs["attack"]: result for result in other.results}
-    pairs = []
-    for result in numbers.counted:
-        second = by_attack.get(result.attrs["attack"])
-        if (
-            second is not None
-            and is_bounded(second)
-            and eps_norm(second) == numbers.norm
-            and accuracy_at(second, numbers.eps)
-            and np.array_equal(result.arrays["indices"], second.arrays["indices"])
-        ):
-            pairs.append((result, second))
-    return pairs
+    return [
+        (result, second)
+        for result in numbers.counted
+        for second in other.results
+        if is_same_attack(result, second)
+        and accuracy_at(second, numbers.eps)
+        and np.array_equal(result.arrays["indices"], second.arrays["indices"])
+    ]

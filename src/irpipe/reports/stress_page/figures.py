@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from irpipe.analysis.claims import is_papers_attack
 from irpipe.published import METHODS, MODELS, PGD_TABLES, published_table
 from irpipe.reports._plotting import LINE_STYLES, figure_svg, plot_style
-from irpipe.reports.stress_page.against import OtherNetwork
-from irpipe.reports.stress_page.numbers import StressNumbers, accuracies, is_bounded, tau_at
-from irpipe.results.labels import EPS_TOLERANCE, NORM_SYMBOLS, eps_label, eps_norm
+from irpipe.reports.stress_page.against import OtherNetwork, is_same_attack
+from irpipe.reports.stress_page.numbers import StressNumbers, accuracies, tau_at
+from irpipe.results.labels import EPS_TOLERANCE, NORM_SYMBOLS, eps_label
 from irpipe.results.result import Result
 
 # Matplotlib draws in these colours, and the page's style sheet replaces them (`_themed`).
@@ -101,9 +101,7 @@ def _curves(
             curves += [
                 Curve(f"{attack}, {other.name}", points_of(second), colour, marker, line_style)
                 for second in other.results
-                if second.attrs["attack"] == attack
-                and is_bounded(second)
-                and eps_norm(second) == eps_norm(result)
+                if is_same_attack(result, second)
             ]
     return curves
 
