@@ -1,5 +1,6 @@
 """One command, on a network of torchvision and a folder of PNGs, ends in a page."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -54,5 +55,7 @@ def test_a_resnet_and_a_folder_of_pngs(tmp_path: Path, monkeypatch: pytest.Monke
             assert page.run("[...document.images].every(image => image.naturalWidth > 60)")
             assert "8/255" in page.run("document.querySelector('.verdict').textContent")
             assert page.errors == []
-    images = ("out/images/pgd.npz", "--checkpoint", "./nets.py:resnet18", "--dataset", dataset)
-    assert run("rescore", *images) == 0
+            (command,) = page.run("[...document.querySelectorAll('code')].map(e => e.textContent)")
+    program, *arguments = shlex.split(command.replace("ATTACK", "pgd"))
+    assert program == "irpipe"
+    assert run(*arguments) == 0

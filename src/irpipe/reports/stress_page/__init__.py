@@ -3,6 +3,8 @@
 The page needs no network and no script. Its plots are inline SVG and its pictures data URIs.
 """
 
+import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +56,7 @@ def write_page(folder: Path, run: StressRun) -> list[Path]:
     numbers = stress_numbers(run.results)
     tests = paired_tests(numbers, run.others) if numbers else []
     contents = {
-        PAGE_NAME: _render(run, numbers, tests).encode(),
+        PAGE_NAME: _render(folder, run, numbers, tests).encode(),
         "summary.json": summary_json(run.name, run.results, numbers, run.attempts, tests).encode(),
     }
     if run.results:
@@ -86,7 +88,20 @@ def _further_sentences(run: StressRun, tests: Sequence[PairedTest]) -> list[str]
     return sentences
 
 
-def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[PairedTest]) -> str:
+def _rescore_command(folder: Path, source: str, result: Result) -> str:
+    """The command that scores saved images again, from where the stress test was started."""
+    images = str(folder / "images" / "ATTACK.npz")
+    command = ["irpipe", "rescore", images, "--checkpoint", source]
+    if not source.endswith(".safetensors"):
+        attrs = result.attrs
+        data = json.dumps(attrs["checkpoint_metadata"]["data"])
+        command += ["--dataset", f"{attrs['dataset']}={data}"]
+    return shlex.join(command)
+
+
+def _render(
+    folder: Path, run: StressRun, numbers: StressNumbers | None, tests: Sequence[PairedTest]
+) -> str:
     page_tables = {"attacks": tables.attacks_table(run.results, run.attempts, numbers)}
     plots = []
     if numbers:
@@ -107,8 +122,8 @@ def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[Paire
     if sources:
         page_tables["network"] = tables.network_table(sources[0], run.source)
         page_tables["sources"] = tables.sources_table(sources)
-    folder = Path(__file__).with_name("templates")
-    return html_template(folder, "report.html.jinja", finalize=_unbroken).render(
+    templates = Path(__file__).with_name("templates")
+    return html_template(templates, "report.html.jinja", finalize=_unbroken).render(
         run=run,
         dataset=sources[0].attrs["dataset"] if sources else "",
         verdict=make_verdict(run.name, numbers, run.attempts, _further_sentences(run, tests)),
@@ -118,5 +133,6 @@ def _render(run: StressRun, numbers: StressNumbers | None, tests: Sequence[Paire
         tables=page_tables,
         examples=map_examples(run.maps) if run.maps else [],
         norm=NORM_SYMBOLS[numbers.norm] if numbers else "",
+        rescore=_rescore_command(folder, run.source, sources[0]) if sources else "",
         maps_eps=eps_label(run.maps.attrs["options"]["pgd_eps"]) if run.maps else "",
     )
