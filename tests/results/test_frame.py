@@ -15,6 +15,7 @@ from irpipe.datasets import load
 from irpipe.evaluation import evaluate_network
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import LoadedNetwork
+from irpipe.reports import accuracy_table, isa_table, tau_table, unforeseen_table
 from irpipe.results import to_frame
 from irpipe.results.result import Result, read_result, write_result
 
@@ -41,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = make_network(1, DIGIT_SHAPE, 10)
     metadata = {
         "dataset": "digits",
-        "data": {"kind": "digits"},
+        "data": {"kind": "digits", "train_eps": 0.1},
         "model": "small",
         "method": "int",
         "run": "seed0",
@@ -58,8 +59,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def read_arrays(folder: Path, kind: str) -> dict[str, np.ndarray]:
-    return read_result(folder / "digits" / "small" / f"{kind}.h5").arrays
+def read(folder: Path, kind: str) -> Result:
+    return read_result(folder / "digits" / "small" / f"{kind}.h5")
 
 
 # --- numbers by hand
@@ -146,7 +147,7 @@ def test_discrepancy_by_hand() -> None:
 
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_rows_equal_the_arrays(folder: Path, kind: str) -> None:
-    arrays = read_arrays(folder, kind)
+    arrays = read(folder, kind).arrays
     frame = to_frame(folder)
     frame = frame[frame.kind == kind]
     n_points, n_positions = arrays["correct"].shape[1:]
@@ -185,7 +186,7 @@ def test_measures_are_named(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ATTACKS)
 def test_image_rows_equal_the_arrays(folder: Path, kind: str) -> None:
     """All arrays `[N, E, S]` are columns; those with more axes, such as maps, are not."""
-    arrays = read_arrays(folder, kind)
+    arrays = read(folder, kind).arrays
     shape = arrays["correct"].shape
     frame = to_frame(folder, per_image=True)
     frame = frame[frame.kind == kind]
@@ -209,6 +210,50 @@ def test_image_rows_have_the_means_of_the_table(folder: Path) -> None:
     means = images.groupby(keys, dropna=False, sort=False).correct.mean()
     assert means.tolist() == cells.accuracy.tolist()
     assert [str(attack) for attack in cells.attack.unique()] == [f"my_{kind}" for kind in ATTACKS]
+
+
+# --- tables
+
+TABLES: dict[str, tuple[Any, dict[str, Any]]] = {
+    "pgd_eps": (accuracy_table, {"attack": "my_pgd", "steps": 3}),
+    "pgd_steps": (accuracy_table, {"attack": "my_pgd", "sweep": "steps"}),
+    "aai": (tau_table, {"attack": "my_aai"}),
+    "gabor": (unforeseen_table, {"attacks": ["my_gabor"]}),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_have_the_numbers_of_the_frame(name: str, folder: Path, tmp_path: Path) -> None:
+    report, options = TABLES[name]
+    frame = to_frame(result := read(folder, name.partition("_")[0]))
+    table = pd.read_csv(report.report([result], tmp_path / "t", title="T", **options)[0])
+    assert len(table) == 2
+    for row in table.itertuples():
+        (cell,) = frame[(frame.eps == row.eps) & (frame.steps == row.steps)].to_dict("records")
+        name, n = ("tau", "tau_n") if row.metric == "kendall_tau" else ("accuracy", "n")
+        expected = [cell[name], cell[f"{name}_low"], cell[f"{name}_high"], cell[n]]
+        assert [row.value, row.low, row.high, row.n] == pytest.approx(
+            expected, abs=5e-7, nan_ok=True
+        )
+
+
+def test_the_scores_of_table_1_follow_from_the_frame(tmp_path: Path) -> None:
+    """C.5-7: NDS is the mean of the running minima of all images whose discrepancy falls.
+
+    They are 15, 13 | 11, 9 | 7, 5 in l1, one less in l2. The last image has one point."""
+    result = make_isa_result()
+    discrepancies = np.arange(15.0, -1, -1).reshape(4, 2, 2)
+    result.arrays["normalised_discrepancy"] = discrepancies
+    result.arrays["linf_distance"][:] = [[0.1], [0.2]]
+    result.arrays["is_valid"] = (discrepancies < 2) | (discrepancies > 3)
+    result.arrays["gamma_capped"] = np.zeros((4, 2, 2), bool)
+    images = to_frame(result, per_image=True).query("is_valid")
+    images["minimum"] = images.groupby(["measure", "index"]).normalised_discrepancy.cummin()
+    minima = images.groupby(["measure", "index"]).minimum
+    images = images[minima.transform("first") > minima.transform("last")]
+    assert images.groupby("measure").minimum.mean().tolist() == [10, 9]
+    table = pd.read_csv(isa_table.report([result], tmp_path / "t", title="T")[0])
+    assert table.nds.tolist() == [10, 9]
 
 
 # --- columns
