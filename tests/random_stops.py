@@ -26,6 +26,7 @@ import irpipe.datasets.digits
 import irpipe.evaluation  # noqa: F401
 import irpipe.methods.cross_entropy  # noqa: F401
 import irpipe.reports.accuracy_table  # noqa: F401
+from irpipe import code_hash
 from irpipe.cli import main
 from irpipe.training import resume
 from irpipe.training.trainer import Trainer
@@ -109,6 +110,10 @@ def stop_and_run_again(
 
 def stop_often(folder: Path, n_kills: int) -> dict[str, Any]:
     irpipe.datasets.digits.load(Path(), "train")  # imports what loading needs
+    # A fork keeps the hashes of all files.
+    code_hash.of_training("digits", "cross_entropy")
+    code_hash.of_evaluation("digits", "pgd")
+    code_hash.of_report("accuracy_table")
     resume.SAVE_SECONDS = 0.0  # save after every step
     uninterrupted, messages = folder / "uninterrupted", folder / "messages"
     begin = time.monotonic()

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from workflow_copy import ROOT
 
 from irpipe import code_hash
@@ -17,6 +16,13 @@ ASCII = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIO
 TEXT_FUNCTIONS = {"open", "read_text", "write_text", "fdopen", "TextIOWrapper"}
 SOURCES = [path for folder in ("src", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
 TITLE = "Größe ≥ ε"
+# One process, because each would import torch anew.
+SEVERAL_COMMANDS = """
+import itertools, sys
+from irpipe.cli import main
+for ends, words in itertools.groupby(sys.argv[1:], "THEN".__eq__):
+    assert ends or main(list(words)) == 0
+"""
 
 
 def run_in_ascii(*command: str, cwd: Path) -> subprocess.CompletedProcess[bytes]:
@@ -79,35 +85,29 @@ def test_code_hashes_are_equal_in_every_locale(tmp_path: Path) -> None:
     ]
 
 
-@pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the result of an attack, o/pgd.h5."""
-    folder = tmp_path_factory.mktemp("attacked")
-    evaluate = ["-m", "irpipe", "stress", "--checkpoint", "mine:network", "--dataset", "digits"]
-    evaluate += ["--images", "5", "--attacks", "pgd={kind: pgd, steps: 2}", "--output", "o"]
+def test_every_letter_of_a_title_arrives(tmp_path: Path) -> None:
+    """From a config, and from the command line, where such letters come as bytes."""
     source = "from torch import nn\n\n\ndef network():\n"
     source += "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
-    (folder / "mine.py").write_text(source, encoding="utf-8")
-    assert run_in_ascii(*evaluate, cwd=folder).returncode == 0
-    return folder
-
-
-@pytest.mark.parametrize("section", ["tables", "figures"])
-def test_every_letter_of_a_title_arrives(section: str, attacked: Path, tmp_path: Path) -> None:
-    """From a config, and from the command line, where such letters come as bytes."""
-    kind = {"tables": "accuracy_table", "figures": "accuracy_curve"}[section]
-    entry = f"{{kind: {kind}, title: '{TITLE}', sweep: eps, steps: 2}}"
-    config = tmp_path / "mine.yaml"
-    config.write_text(f"# ε\n{section}: {{t: {entry}}}\n", encoding="utf-8")
-    report = ["-m", "irpipe", "report", f"--{section.removesuffix('s')}"]
-    for argument, options in (("t", ["--config", str(config)]), (f"t={entry}", [])):
-        inputs = [str(attacked / "o" / "pgd.h5"), "--output", "r"]
-        run = run_in_ascii(*report, argument, *options, *inputs, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-        suffix = {"tables": "html", "figures": "svg"}[section]
-        path = tmp_path / "r" / f"{section.removesuffix('s')}_t.{suffix}"
-        assert TITLE in path.read_text(encoding="utf-8")
-        path.unlink()
+    (tmp_path / "mine.py").write_text(source, encoding="utf-8")
+    stress = ["stress", "--checkpoint", "mine:network", "--dataset", "digits", "--images", "5"]
+    stress += ["--attacks", "pgd={kind: pgd, steps: 2}", "--output", "o"]
+    table, figure = (
+        f"{{kind: {kind}, title: '{TITLE}', sweep: eps, steps: 2}}"
+        for kind in ("accuracy_table", "accuracy_curve")
+    )
+    text = f"# ε\ntables: {{t: {table}}}\nfigures: {{t: {figure}}}\n"
+    (tmp_path / "mine.yaml").write_text(text, encoding="utf-8")
+    commands = [stress]
+    for argument, options in (("t", ["--config", "mine.yaml"]), ("t={}", [])):
+        for section, entry in (("table", table), ("figure", figure)):
+            report = ["report", f"--{section}", argument.format(entry), *options, "o/pgd.h5"]
+            commands.append([*report, "--output", f"r{len(options)}"])
+    arguments = [word for command in commands for word in (*command, "THEN")]
+    run = run_in_ascii("-c", SEVERAL_COMMANDS, *arguments, cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    paths = [tmp_path / f"r{n}" / name for n in (0, 2) for name in ("table_t.html", "figure_t.svg")]
+    assert all(TITLE in path.read_text(encoding="utf-8") for path in paths)
 
 
 def test_letters_that_a_terminal_cannot_show_become_escapes(tmp_path: Path) -> None:
