@@ -46,7 +46,7 @@ number = 3
         ("detached", "gives logits without a gradient"),
         ("chance", "depend on chance or on the other images"),
         ("batch", "depend on chance or on the other images"),
-        ("squeezed", "depend on chance or on the other images"),
+        ("squeezed", r"gives \[10\] for one image, not \[1, 10\]"),
         ("colour", r"cannot take images \[3, 1, 28, 28\] \(.*channels"),
         ("weights", "gave a dict, not a torch.nn.Module"),
         ("number", "module 'broken_networks' has no function 'number'"),

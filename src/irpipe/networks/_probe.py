@@ -75,6 +75,8 @@ def try_network(
         raise IrpipeError(
             f"{source}: gives logits without a gradient, which every white-box attack needs"
         )
+    if (shape := list(single_logits[0].shape)) != [1, n_classes]:
+        raise IrpipeError(f"{source}: gives {shape} for one image, not [1, {n_classes}]")
     if not (agree(logits, reversed_logits.flip(0)) and agree(logits, *single_logits)):
         raise IrpipeError(
             f"{source}: an image's logits depend on chance or on the other images; "
