@@ -4,11 +4,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from made_once import made_once
 from workflow_copy import ROOT, Project, copy_project
 
 # The command line sets this before torch is loaded, and so do the tests.
@@ -21,21 +20,6 @@ def shared() -> Path:
     folder = Path(os.environ.get("IRPIPE_SHARED") or ROOT.parent / "shared")
     if not (folder / "datasets").is_dir():
         pytest.skip(f"no real data: {folder / 'datasets'} is not a folder (set IRPIPE_SHARED)")
-    return folder
-
-
-def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """Return a new folder that `make` has filled, once for all worker processes of a session."""
-    session = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        session = session.parent
-    folder, complete = session / name, session / f"{name}.complete"
-    with FileLock(session / f"{name}.lock"):
-        if not complete.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            make(folder)
-            complete.touch()
     return folder
 
 

@@ -3,12 +3,12 @@
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import run, write_fitted_network
+from warm_python import programs
 
 from irpipe import evaluation
 from irpipe.cli._stress_attacks import StressAttacks
@@ -76,7 +76,7 @@ def test_a_killed_stress_test_goes_on(tmp_path: Path, calls: list[str]) -> None:
     ]
     times: dict[str, int] = {}
     for module, function, n, finished in kills:
-        command = [sys.executable, "-c", KILL, module, function, str(n)]
+        command = [programs() / "python", "-c", KILL, module, function, str(n)]
         process = subprocess.run(
             [*command, *arguments(tmp_path, "killed")], check=False, capture_output=True
         )

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from warm_python import programs
 
 from irpipe.cli import main
 from irpipe.networks.checkpoint import read_checkpoint
@@ -30,9 +31,9 @@ sys.exit(main([*{TRAIN!r}, "--method", {ADV!r}, "--output", sys.argv[1]]))
 """
 
 
-def start(output: Path) -> subprocess.Popen[str]:
+def start(output: Path, python: str | Path | None = None) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(output)]
+    command = [python or programs() / "python", "-c", SCRIPT, str(output)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -83,7 +84,7 @@ def test_killed_training_ends_in_the_same_bytes(
 
 def test_a_second_trainer_of_the_same_network_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
-    first = start(output)
+    first = start(output, sys.executable)  # which SIGSTOP stops
     lock = wait_for_state(output, 0).with_name("lock")
     first.send_signal(signal.SIGSTOP)
     inode = lock.stat().st_ino

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import pandas as pd
 import pytest
+from made_once import made_once
+from warm_python import programs
 from workflow_copy import ROOT, copy_project
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -41,7 +43,7 @@ def write_files(folder: Path) -> None:
 
 
 def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{programs()}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = os.environ | {"PATH": path, "PYTHONPATH": str(folder / "src")}
     is_shell = isinstance(command, str)
     return subprocess.run(
@@ -58,12 +60,15 @@ def run(command: list[str] | str, folder: Path) -> subprocess.CompletedProcess[s
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project in which the files were written and the commands were run."""
-    folder = copy_project(tmp_path_factory.mktemp("guide") / "irpipe").folder
-    write_files(folder)
-    for command in COMMANDS:
-        result = run(command, folder)
-        assert result.returncode == 0, result.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        project = copy_project(folder / "irpipe").folder
+        write_files(project)
+        for command in COMMANDS:
+            result = run(command, project)
+            assert result.returncode == 0, result.stderr
+
+    return made_once(tmp_path_factory, "guide", make) / "irpipe"
 
 
 def test_no_block_is_left_out() -> None:
