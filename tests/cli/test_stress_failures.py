@@ -163,7 +163,8 @@ def test_pyautoattack_is_asked_for_at_once(
 def test_an_error_within_pyautoattack_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(APGDAttack, "perturb", APGDAttack.attack_single_run)
+    # Without it, APGD does not know how many axes an image has.
+    monkeypatch.setattr(APGDAttack, "init_hyperparam", lambda self, images: None)
     apgd = "apgd={kind: autoattack, attacks_to_run: apgd-ce, steps: 1, images: 4, eps: 0.2}"
     assert stress(tmp_path, "sound", apgd, PGD) == 2
     printed = capsys.readouterr()
