@@ -71,7 +71,8 @@ _kept: list[Any] = []  # what ends, or warns, if it is collected
 def _connect() -> socket.socket:
     """Connect to the server. The first process of the session starts it."""
     connection = socket.socket(socket.AF_UNIX)
-    while True:
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             connection.connect(str(FOLDER / "socket"))
             return connection
@@ -82,6 +83,7 @@ def _connect() -> socket.socket:
             command = [sys.executable, __file__, str(FOLDER)]
             _kept.append(subprocess.Popen(command, env=environment, start_new_session=True))
         time.sleep(0.05)
+    raise TimeoutError(f"{FOLDER}: its server does not answer; remove the folder")
 
 
 def _write_programs() -> None:
