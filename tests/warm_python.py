@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ LIBRARIES = [
     "snakemake.cli",
     "torch.fx.experimental.symbolic_shapes",
 ]
-SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
 FOLDER = Path(tempfile.gettempdir()) / f"warm-python-{SESSION}"
 # It needs nothing but the standard library, so it starts in a few milliseconds.
 CLIENT = """#!{python} -IS
