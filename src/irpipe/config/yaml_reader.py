@@ -8,12 +8,6 @@ import yaml
 
 from irpipe.errors import IrpipeError
 
-# libyaml is ten times faster: to find a name, all of our configs are read.
-if yaml.__with_libyaml__:
-    from yaml import CSafeLoader as SafeLoader
-else:
-    from yaml import SafeLoader  # type: ignore[assignment]
-
 # Limits of a config. The longest that we ship has 9,600 bytes and 412 values, 5 deep.
 MAX_BYTES = 2**16
 MAX_VALUES = 10_000
@@ -21,7 +15,7 @@ MAX_DEPTH = 20
 TOO_LARGE = f"too deep or too much; a config has {MAX_VALUES} values at most, {MAX_DEPTH} deep"
 
 
-class _Loader(SafeLoader):
+class _Loader(yaml.SafeLoader):
     """YAML without duplicate keys and without aliases (`*name`), which repeat a value."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -45,7 +39,7 @@ def _check_events(text: str) -> None:
     that building them takes more than a second.
     """
     n_nodes = depth = 0
-    for event in yaml.parse(text, SafeLoader):
+    for event in yaml.parse(text, yaml.SafeLoader):
         if isinstance(event, yaml.AliasEvent):
             line = event.start_mark.line + 1 if event.start_mark else "?"
             raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
