@@ -25,7 +25,7 @@ from irpipe.attacks._pyautoattack import (
     TorchModule,
     import_pyautoattack,
 )
-from irpipe.attacks._square import SquareDraws, square
+from irpipe.attacks._square import SquareDraws, draw_stacked, seeded, square
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import EpsNorm
 from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
@@ -139,13 +139,14 @@ def _apgd_in_linf(search: Search, rows: Rows, apgd: Any, ranks: list[int | None]
     """
     images = search.batch.images
     attacked = rows.images.clone()
-    generators = [torch.Generator().manual_seed(seed) for seed in search.seeds]
+    generators = seeded(search.seeds)
     left = torch.arange(len(attacked), device=attacked.device)
 
     @torch.no_grad()
     def run(
         rank: int | None, clean: Tensor, labels: Tensor, eps: Tensor, noise: Tensor
     ) -> list[Tensor]:
+        """Whether rows stay correct, and for the others a misclassified image."""
         member = apgd(search.module, norm="Linf", eps=eps)
         member.init_hyperparam(clean)
         if rank is not None:
@@ -155,13 +156,14 @@ def _apgd_in_linf(search: Search, rows: Rows, apgd: Any, ranks: list[int | None]
         return [is_correct, misclassified]
 
     for rank in ranks:
-        drawn = torch.stack([torch.rand(images.shape, generator=each) for each in generators])
+        drawn = draw_stacked(generators, *images.shape)
         noise = 2 * drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device) - 1
         columns = [tensor[left] for tensor in rows[:3]]
         with _alone(search):
             run_at = partial(run, rank)
-            outputs = map_row_chunks(run_at, *columns, noise, row_bytes=search.row_bytes)
-        is_correct, misclassified = outputs
+            is_correct, misclassified = map_row_chunks(
+                run_at, *columns, noise, row_bytes=search.row_bytes
+            )
         attacked[left[~is_correct]] = misclassified[~is_correct]
         left = left[is_correct]
         if not len(left):

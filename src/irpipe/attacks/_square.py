@@ -34,9 +34,9 @@ class SquareDraws:
     def draw(seeds: Sequence[int], images: Tensor, n_queries: int) -> "SquareDraws":
         """Draw the numbers for `images` `[N, C, H, W]`, with a seed for each eps."""
         n_images, channels, height, width = images.shape
-        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        stripes = _draw(generators, n_images, channels, 1, width)
-        draws = _draw(generators, n_queries, 2 + channels)
+        generators = seeded(seeds)
+        stripes = draw_stacked(generators, n_images, channels, 1, width)
+        draws = draw_stacked(generators, n_queries, 2 + channels)
         sides = torch.tensor([_side(query, images.shape[1:]) for query in range(n_queries)])
         is_inside = []
         for axis, length in enumerate((height, width)):
@@ -50,7 +50,13 @@ class SquareDraws:
         return SquareDraws(*(tensor.to(images.device) for tensor in tensors))
 
 
-def _draw(generators: Sequence[torch.Generator], *shape: int) -> Tensor:
+def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator on the CPU for each of E seeds."""
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def draw_stacked(generators: Sequence[torch.Generator], *shape: int) -> Tensor:
+    """Uniform numbers in [0, 1) from each of E generators, `[E, *shape]`."""
     return torch.stack([torch.rand(shape, generator=generator) for generator in generators])
 
 
