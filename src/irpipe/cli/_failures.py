@@ -4,6 +4,8 @@ import importlib.util
 import re
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from irpipe.errors import IrpipeError
 
@@ -41,6 +43,21 @@ def attack_failure(error: Exception, attack: str, network: str) -> str:
         lines = str(error).strip().splitlines()
         reason = ": ".join([type(error).__name__, *lines[:1]])
     return f"{attack} on {network}: {reason}"
+
+
+@contextmanager
+def explained(what: str, network: str, *, is_external: bool) -> Iterator[None]:
+    """Make one line of what an external network's code, or pyautoattack, raises.
+
+    `what` is an attack, or the images that the network gets.
+    """
+    try:
+        yield
+    except Exception as error:
+        # Whatever an external network's code raises is the network's error.
+        if is_ours(error) and (not is_external or isinstance(error, IrpipeError)):
+            raise
+        raise IrpipeError(attack_failure(error, what, network)) from error
 
 
 def require_packages(kind: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from irpipe import code_hash, config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
-from irpipe.cli._failures import attack_failure, is_ours, require_packages
+from irpipe.cli._failures import explained, require_packages
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import read_checkpoint
@@ -72,13 +72,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         network = load_for_attack(Path(args.checkpoint), device)
     test = load(data, data_root(args.data), "test")
-    try:
+    with explained(name, str(args.checkpoint), is_external=bool(names)):
         result = evaluate_network(network, name, options, test, device, current, state=state)
-    except Exception as error:
-        # Whatever an external network's code raises is the network's error.
-        if is_ours(error) and (not names or isinstance(error, IrpipeError)):
-            raise
-        raise IrpipeError(attack_failure(error, name, str(args.checkpoint))) from error
     write_result(args.output, result)
     state.remove()
     print(accuracies(result))

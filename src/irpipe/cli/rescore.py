@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from irpipe.cli import _arguments
-from irpipe.cli._failures import attack_failure
+from irpipe.cli._failures import explained
 from irpipe.cli.stress import add_network, load_network
 from irpipe.errors import IrpipeError
 from irpipe.results.labels import eps_label
@@ -29,13 +29,9 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
-    try:
+    is_external = network.metadata["run"] == "external"
+    with explained(str(args.images), args.checkpoint, is_external=is_external):
         scores = rescore(args.images, network.network, test, device)
-    except Exception as error:
-        # Whatever an external network's code raises is the network's error.
-        if isinstance(error, IrpipeError) or network.metadata["run"] != "external":
-            raise
-        raise IrpipeError(attack_failure(error, str(args.images), args.checkpoint)) from error
     print(f"eps bounds the {scores[0].norm} norm of the change")
     print(f"{'eps':>8} {'accuracy':>9} {'n':>6} {'max linf':>9} {'max l2':>8}  stored as")
     for score in scores:
