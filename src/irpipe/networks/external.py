@@ -200,8 +200,9 @@ def _sha256(
 def _plain_attributes(module: nn.Module) -> dict[str, object]:
     """Unsaved buffers, and what the modules hold as attributes; numbers become tensors."""
     attributes: dict[str, object] = dict(module.named_buffers())
+    of_every_module = vars(nn.Module()).keys()
     for path, part in module.named_modules():
-        for name in vars(part).keys() - vars(nn.Module()).keys():
+        for name in vars(part).keys() - of_every_module:
             value = getattr(part, name)
             items = value if isinstance(value, list | tuple) else [value]
             is_numbers = items and all(type(item) is float for item in items)
