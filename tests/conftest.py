@@ -1,7 +1,6 @@
 """Real data, from the folder that `IRPIPE_SHARED` names, and projects in which all was made."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,5 +48,4 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def project(built: Path, tmp_path: Path) -> Project:
     """A copy of `built`, with metadata and times, for one test to change."""
-    shutil.copytree(built, tmp_path / "irpipe", symlinks=True)
-    return Project(tmp_path / "irpipe")
+    return Project(built).copy(tmp_path / "irpipe")

@@ -51,6 +51,11 @@ class Project:
         self.folder = folder
         self.config = yaml.safe_load(yaml.safe_dump(CONFIG))
 
+    def copy(self, folder: Path) -> "Project":
+        """A copy in a new folder, with metadata and times, to change; its config is CONFIG."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Project(folder)
+
     def start(self, *options: str) -> subprocess.Popen[str]:
         """Start snakemake in a process group of its own."""
         config = yaml.safe_dump(self.config)

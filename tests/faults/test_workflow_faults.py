@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import time
@@ -40,18 +39,16 @@ class CompleteRun(NamedTuple):
     seconds: float
 
 
-def with_changed_method(folder: Path) -> Project:
-    """The project in this folder, with a network to train, to attack and to show."""
-    project = Project(folder)
+def with_changed_method(project: Project) -> Project:
+    """The project, with a network to train, to attack and to show."""
     project.config["methods"]["int"]["reg_weight"] = 0.02
     return project
 
 
 @pytest.fixture(scope="module")
 def complete_run(built: Path, tmp_path_factory: pytest.TempPathFactory) -> CompleteRun:
-    folder = tmp_path_factory.mktemp("complete") / "irpipe"
-    shutil.copytree(built, folder, symlinks=True)
-    project = with_changed_method(folder)
+    copied = Project(built).copy(tmp_path_factory.mktemp("complete") / "irpipe")
+    project = with_changed_method(copied)
     begin = time.monotonic()
     project.make()
     return CompleteRun(project.read(*REPRODUCIBLE), time.monotonic() - begin)
@@ -61,7 +58,7 @@ def complete_run(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Compl
 def test_snakemake_killed_at_any_time_recovers_by_one_command(
     project: Project, complete_run: CompleteRun, seed: int
 ) -> None:
-    project = with_changed_method(project.folder)
+    project = with_changed_method(project)
     process = project.start()
     time.sleep(random.Random(seed).uniform(0.1, 1) * complete_run.seconds)
     os.killpg(process.pid, signal.SIGKILL)

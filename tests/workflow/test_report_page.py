@@ -1,7 +1,6 @@
 """Both report pages as a person meets them: in a browser, on a screen and on a phone."""
 
 import base64
-import shutil
 from pathlib import Path
 
 import pytest
@@ -71,16 +70,9 @@ Object.fromEntries([...document.querySelectorAll('section table')].map(
 """
 
 
-def copy_of(built: Path, factory: pytest.TempPathFactory) -> Project:
-    """A copy of `built`, for one fixture to change."""
-    folder = factory.mktemp("page") / "irpipe"
-    shutil.copytree(built, folder, symlinks=True)
-    return Project(folder)
-
-
 @pytest.fixture(scope="module")
 def our_page(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = copy_of(built, tmp_path_factory)
+    project = Project(built).copy(tmp_path_factory.mktemp("page") / "irpipe")
     done = project.make("page", "--logger", "irpipe")
     assert done.stderr.splitlines()[-1] == "[2/2] page"
     assert done.stdout.endswith("All of them on one page: results/report.html\n")
@@ -105,7 +97,7 @@ def test_our_page_shows_all_at_any_width(our_page: Path, tmp_path: Path, width: 
 @pytest.fixture(scope="module")
 def report(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert " ".join(PAGE_OPTIONS) in (ROOT / "Makefile").read_text(encoding="utf-8")
-    project = copy_of(built, tmp_path_factory)
+    project = Project(built).copy(tmp_path_factory.mktemp("page") / "irpipe")
     project.make("job_costs")
     project.make("job_costs", *PAGE_OPTIONS)
     return project.folder / "results/snakemake.html"
