@@ -172,9 +172,9 @@ def run(arguments: list[str], folder: str, environment: dict[str, str], streams:
         os.dup2(stream, number)
         os.close(stream)
     # Those of the server know of its own streams whether they are files.
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", 1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    stream: Any = functools.partial(open, encoding="utf-8", closefd=False)
+    sys.stdin, sys.stdout = stream(0), stream(1, "w")
+    sys.stderr = stream(2, "w", 1, errors="backslashreplace")
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)

@@ -51,7 +51,8 @@ def test_settings_are_those_of_the_authors(
     method = "attack_single_run" if has_own_loop or name == "fab-t" else "perturb"
     monkeypatch.setattr(member, method, spy)
     batch = make_digit_batch(3)
-    list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=[name]))  # type: ignore[list-item]
+    only: Any = [name]
+    list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=only))
     authors = AutoAttack(batch.network, norm=PYAUTOATTACK_NORMS[norm], eps=0.3)
     if has_own_loop:  # There is an eps for each image.
         assert attributes["eps"].flatten().tolist() == pytest.approx([0.3] * 3)
@@ -115,10 +116,12 @@ def test_square_attacks_each_image_once(monkeypatch: pytest.MonkeyPatch) -> None
         n_attacked.append(len(images))
         return square(module, images, *columns, **options)
 
+    eps = [0.2, 0.3]
+    all_images = search_in_linf(make_digit_batch(12), square_once, list(range(24)), eps)
     monkeypatch.setattr(_autoattack_members, "square", spy)
     batch = make_digit_batch(12)
     for left in ([0, 4, 21], [21, 3, 0], [4]):
-        search_in_linf(batch, square_once, left, [0.2, 0.3])
+        assert torch.equal(search_in_linf(batch, square_once, left, eps), all_images[left])
     assert n_attacked == [3, 1]
 
 
