@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
 BACKEND = "pretended"
@@ -142,12 +141,12 @@ def _count(operation: Any) -> None:
 
 def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run an operation as the device would, or raise as it would."""
-    tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    pretended = [tensor for tensor in tensors if isinstance(tensor, PretendedTensor)]
     if operation is aten._to_copy.default:
         return _to_copy(args[0], kwargs)
     if operation is aten.copy_.default:
         return _copy_into(*args, **kwargs)
+    tensors = [*_tensors(args), *_tensors(list(kwargs.values()))]
+    pretended = [tensor for tensor in tensors if isinstance(tensor, PretendedTensor)]
     device = kwargs.get("device")
     if not pretended and not _is_pretended(device):
         return operation(*args, **kwargs)
@@ -155,12 +154,10 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     _refuse_mixed_devices(operation, args, tensors)
     if operation in HOST_READS or (operation in INDEXING and _has_mask(args[1])):
         _wait(HOST_READ, operation)
-    on_cpu = tree_map_only(PretendedTensor, lambda tensor: tensor.on_cpu, kwargs)
+    on_cpu = {name: _on_cpu(value) for name, value in kwargs.items()}
     if device is not None:
         on_cpu["device"] = torch.device("cpu")
-    output = operation(
-        *tree_map_only(PretendedTensor, lambda tensor: tensor.on_cpu, args), **on_cpu
-    )
+    output = operation(*_on_cpu(args), **on_cpu)
     if device is not None and not _is_pretended(device):
         return output
 
@@ -171,7 +168,30 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
                 return operand
         return PretendedTensor(tensor)
 
-    return tree_map_only(Tensor, as_pretended, output)
+    return _map_tensors(as_pretended, output)
+
+
+def _map_tensors(function: Callable[[Any], Tensor], value: Any) -> Any:
+    """`function` of a tensor, or of those in a list or tuple; `tree_map` takes far longer."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, list | tuple):
+        return type(value)([_map_tensors(function, part) for part in value])
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of a list or tuple."""
+    for part in value:
+        if isinstance(part, Tensor):
+            yield part
+        elif isinstance(part, list | tuple):
+            yield from _tensors(part)
+
+
+def _on_cpu(value: Any) -> Any:
+    """An operand as the CPU has it."""
+    return _map_tensors(lambda tensor: getattr(tensor, "on_cpu", tensor), value)
 
 
 def _to_copy(source: Tensor, kwargs: dict[str, Any]) -> Tensor:
