@@ -1,4 +1,4 @@
-"""A headless Chromium that opens one file and runs JavaScript in it: DevTools over two pipes."""
+"""A headless Chromium that opens files and runs JavaScript in them: DevTools over two pipes."""
 
 import itertools
 import json
@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,23 +32,20 @@ FLAGS = [
 PHONE_BELOW = 600
 
 
-class Page:
-    """One page of a Chromium that ends with the context.
+class Chromium:
+    """A browser, which ends with the context. Its pages share nothing."""
 
-    `errors` holds what its console complained of, and requests to the network.
-    """
-
-    def __init__(self, folder: Path, width: int, height: int) -> None:
+    def __init__(self, folder: Path) -> None:
         program = next(filter(None, map(shutil.which, PROGRAMS)), None)
         if program is None:
             pytest.skip("no Chromium on this machine (apt-get install chromium)")
         # Chromium reads commands from descriptor 3 and writes answers to descriptor 4.
         commands, self.command_pipe = os.pipe()
         self.answer_pipe, answers = os.pipe()
-        options = [*FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"]
         redirect = f'exec "$@" 3<&{commands} 4>&{answers}'
+        options = [*FLAGS, f"--user-data-dir={folder}", "about:blank"]
         self.process = subprocess.Popen(
-            ["bash", "-c", redirect, "bash", program, *options, "about:blank"],
+            ["bash", "-c", redirect, "bash", program, *options],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -53,19 +53,10 @@ class Page:
         )
         os.close(commands)
         os.close(answers)
-        self.width = width
-        self.height = height
         self.buffer = b""
         self.ids = itertools.count(1)
-        self.session = ""
-        self.errors: list[str] = []
 
-    def __enter__(self) -> "Page":
-        target = self.send("Target.createTarget", url="about:blank")["targetId"]
-        session = self.send("Target.attachToTarget", targetId=target, flatten=True)
-        self.session = session["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
+    def __enter__(self) -> "Chromium":
         return self
 
     def __exit__(
@@ -80,15 +71,64 @@ class Page:
         os.close(self.command_pipe)
         os.close(self.answer_pipe)
 
-    def send(self, method: str, **params: object) -> Any:
-        """Call a method of the DevTools protocol and return its result."""
-        message: dict[str, Any] = {"id": next(self.ids), "method": method, "params": params}
-        if self.session:
-            message["sessionId"] = self.session
+    def start(self, method: str, params: dict[str, object], session: str = "") -> int:
+        """Call a method of the DevTools protocol; return the id of its answer."""
+        message = {"id": next(self.ids), "method": method, "params": params}
+        if session:
+            message["sessionId"] = session
         os.write(self.command_pipe, json.dumps(message).encode() + b"\0")
+        return message["id"]
+
+    def send(self, method: str, **params: object) -> Any:
+        """Call a method of the browser and return its result."""
+        number = self.start(method, params)
+        while True:
+            answer = self.next_message()
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def next_message(self) -> dict[str, Any]:
+        """The next answer or event."""
+        while b"\0" not in self.buffer:
+            part = os.read(self.answer_pipe, 2**20)
+            assert part, "Chromium ended"
+            self.buffer += part
+        line, self.buffer = self.buffer.split(b"\0", 1)
+        message: dict[str, Any] = json.loads(line)
+        return message
+
+    @contextmanager
+    def page(self, width: int, height: int) -> Iterator["Page"]:
+        """A page of this size in pixels."""
+        profile = self.send("Target.createBrowserContext")
+        target = self.send("Target.createTarget", url="about:blank", **profile)["targetId"]
+        session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        page = Page(self, session, width, height)
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.send(f"{domain}.enable")
+        try:
+            yield page
+        finally:
+            self.send("Target.disposeBrowserContext", **profile)
+
+
+@dataclass
+class Page:
+    """A page. `errors` holds what its console complained of, and requests to the network."""
+
+    chromium: Chromium
+    session: str
+    width: int
+    height: int
+    errors: list[str] = field(default_factory=list)
+
+    def send(self, method: str, **params: object) -> Any:
+        """Call a method of the page and return its result."""
+        number = self.chromium.start(method, params, self.session)
         while True:
             answer = self._next_message()
-            if answer.get("id") == message["id"]:
+            if answer.get("id") == number:
                 assert "error" not in answer, answer
                 return answer["result"]
 
@@ -111,14 +151,9 @@ class Page:
 
     def _next_message(self) -> dict[str, Any]:
         """The next answer or event; an event that tells of an error is noted."""
-        while b"\0" not in self.buffer:
-            part = os.read(self.answer_pipe, 2**20)
-            assert part, "Chromium ended"
-            self.buffer += part
-        line, self.buffer = self.buffer.split(b"\0", 1)
-        message: dict[str, Any] = json.loads(line)
+        message = self.chromium.next_message()
         error = _error_of(message.get("method"), message.get("params", {}))
-        if error:
+        if error and message.get("sessionId") == self.session:
             self.errors.append(error)
         return message
 

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import Chromium
 from made_once import made_once
 from workflow_copy import ROOT, Project, copy_project
 
@@ -43,6 +45,12 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         copy_project(folder / "irpipe").make()
 
     return made_once(tmp_path_factory, "built", make) / "irpipe"
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with Chromium(tmp_path_factory.mktemp("chromium")) as chromium:
+        yield chromium
 
 
 @pytest.fixture

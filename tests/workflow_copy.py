@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from warm_python import programs
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE: dict[str, Any] = {
@@ -60,9 +61,9 @@ class Project:
         """Start snakemake in a process group of its own."""
         config = yaml.safe_dump(self.config)
         (self.folder / "config" / "config.yaml").write_text(config, encoding="utf-8")
-        path = f"{self.folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self.folder / 'bin'}:{programs()}:{os.environ['PATH']}"
         return subprocess.Popen(
-            [sys.executable, "-m", "snakemake", "--cores", "2", *options],
+            [programs() / "python", "-m", "snakemake", "--cores", "2", *options],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(self.folder / "src"), "PATH": path},
             start_new_session=True,

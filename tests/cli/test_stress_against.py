@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Page
+from chromium import Chromium
 from command_line import run, write_fitted_network
 from made_results import make_result
 
@@ -36,7 +36,9 @@ def left(kind: str, images: range) -> Result:
     return make_result(kind, {(0.3, 100): images}, [100])
 
 
-def test_the_page_shows_both(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_page_shows_both(
+    tmp_path: Path, chromium: Chromium, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A network, and a folder of results of a third one."""
     write_fitted_network(tmp_path / "net.safetensors", method="int")
     write_fitted_network(tmp_path / "other.safetensors", seed=2, method="adv")
@@ -52,7 +54,7 @@ def test_the_page_shows_both(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "adv": [read_result(tmp_path / f"o/against/adv/{name}.h5") for name in ("pgd", "aai")],
         "int_2": [read_result(tmp_path / "third" / f"{name}.h5") for name in ("pgd", "aai")],
     }
-    with Page(tmp_path / "chromium", 390, 844) as page:
+    with chromium.page(390, 844) as page:
         page.open(tmp_path / "o" / "report.html")
         rows = page.run(
             "[...document.querySelectorAll('#table-paired tbody tr')].map("

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Page
+from chromium import Chromium
 from command_line import run
 from PIL import Image
 
@@ -35,7 +35,9 @@ def write_photographs(folder: Path) -> None:
             Image.fromarray(pixels).save(folder / name / f"{i}.png")
 
 
-def test_a_resnet_and_a_folder_of_pngs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resnet_and_a_folder_of_pngs(
+    tmp_path: Path, chromium: Chromium, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     Path("nets.py").write_text(NETWORK, encoding="utf-8")
     write_photographs(tmp_path / "photographs")
@@ -45,7 +47,7 @@ def test_a_resnet_and_a_folder_of_pngs(tmp_path: Path, monkeypatch: pytest.Monke
         run("stress", *network, "--dataset", dataset, "--save-images", "--attacks", *ATTACKS) == 0
     )
     for width in (390, 1200):
-        with Page(tmp_path / f"chromium{width}", width, 900) as page:
+        with chromium.page(width, 900) as page:
             page.open(tmp_path / "out" / "report.html")
             assert page.run("document.documentElement.scrollWidth") == width
             for name in ("accuracy", "accuracy_maps", "tau"):

@@ -2,12 +2,12 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from warm_python import programs
 from workflow_copy import CONFIG, ROOT
 
 from irpipe import config as configs
@@ -21,7 +21,7 @@ def dry_run(folder: Path, argument: str) -> str:
     entry = CONFIG["networks"][0] | {"released_files": {"int": "net.pkl"}}
     config = yaml.safe_dump(CONFIG | {"networks": [entry]})
     (folder / "config.yaml").write_text(config, encoding="utf-8")
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--cores", "1"]
+    command = [str(programs() / "python"), "-m", "snakemake", "--dry-run", "--cores", "1"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--configfile", "config.yaml"]
     command += ["--config", f"released={argument}"]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}

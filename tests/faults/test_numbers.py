@@ -20,7 +20,7 @@ N_IMAGES = 4
 OPTIONS = {
     "aai": "steps: 2",
     "autoattack": "attacks_to_run: [apgd-ce], steps: 2",
-    "certify": "leaves: 60",
+    "certify": "leaves: 60, eps: [0, 0.1]",
     "gabor": "steps: 2",
     "isa": "steps: 2",
     "pgd": "steps: [1, 2]",

@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from made_results import make_pgd_pair
 from matplotlib import mathtext
+from warm_python import programs
 from workflow_copy import ROOT
 
 from irpipe.config.kinds import kinds, options_model
@@ -75,7 +75,7 @@ def test_the_report_page_takes_no_brace_for_a_wildcard(tmp_path: Path) -> None:
     ]
     (tmp_path / "Snakefile").write_text("\n".join(lines), encoding="utf-8")
     for options in (["--cores", "1", "t.html"], ["--report", "page.html", "t.html"]):
-        command = [sys.executable, "-m", "snakemake", *options]
+        command = [programs() / "python", "-m", "snakemake", *options]
         run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert run.returncode == 0, run.stderr
     page = (tmp_path / "page.html").read_text(encoding="utf-8").replace(r"\u2060", "")

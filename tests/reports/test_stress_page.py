@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from chromium import Page
+from chromium import Chromium, Page
 from command_line import run, write_fitted_network
 from made_results import EPS, make_map_result, make_result
 
@@ -48,8 +48,8 @@ def texts(page: Page, selector: str) -> list[str]:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_everything_is_there(scheme: str, folder: Path, tmp_path: Path) -> None:
-    with Page(tmp_path, 1200, 900) as page:
+def test_everything_is_there(scheme: str, folder: Path, chromium: Chromium) -> None:
+    with chromium.page(1200, 900) as page:
         page.send(
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": scheme}],
@@ -74,8 +74,8 @@ def test_everything_is_there(scheme: str, folder: Path, tmp_path: Path) -> None:
         assert page.errors == []
 
 
-def test_the_page_fits_a_phone(folder: Path, tmp_path: Path) -> None:
-    with Page(tmp_path, 390, 844) as page:
+def test_the_page_fits_a_phone(folder: Path, chromium: Chromium) -> None:
+    with chromium.page(390, 844) as page:
         page.open(folder / "report.html")
         assert page.run("document.documentElement.scrollWidth") == 390
         right_edges = "[...document.body.querySelectorAll('*')].map("
@@ -84,12 +84,12 @@ def test_the_page_fits_a_phone(folder: Path, tmp_path: Path) -> None:
         assert page.errors == []
 
 
-def test_the_page_shows_the_numbers_of_its_files(folder: Path, tmp_path: Path) -> None:
+def test_the_page_shows_the_numbers_of_its_files(folder: Path, chromium: Chromium) -> None:
     names = ["pgd", "margin_pgd", "aai"]
     results = [read_result(folder / f"{name}.h5") for name in names]
     correct = [result.arrays["correct"][:, 2].all(axis=1) for result in results]
     left = np.logical_and.reduce(correct).mean()
-    with Page(tmp_path, 1200, 900) as page:
+    with chromium.page(1200, 900) as page:
         page.open(folder / "report.html")
         assert f"{left:.1%}" in texts(page, ".tile b")
         for result, row in zip(results, texts(page, "#table-sources tbody tr"), strict=False):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command_line import RECIPE, evaluate, run, write_fitted_network
+from made_once import made_once
 from made_results import make_map_result, make_pgd_pair
 from map_networks import make_aai_result
 from pgd_results import MNIST_EPS, make_pgd_result
@@ -52,17 +53,18 @@ RELEASED_ONLY = {"source", "file", "file_sha256"}
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Result]:
     """A small result of each kind of attack, and of an untargeted unforeseen attack."""
-    folder = tmp_path_factory.mktemp("format")
-    network = write_fitted_network(folder / "net.safetensors")
-    surrogate = write_fitted_network(folder / "other.safetensors", seed=2, method="adv")
-    results = {}
-    for name, options in OPTIONS.items():
-        kind = "fog" if name == "untargeted" else name
-        entry = f"{name}={{kind: {kind}, images: 3, batch_size: 3, {options}}}"
-        path = folder / f"{name}.h5"
-        assert evaluate(network, entry.replace("SURROGATE", str(surrogate)), path) == 0
-        results[name] = read_result(path)
-    return results
+
+    def make(folder: Path) -> None:
+        network = write_fitted_network(folder / "net.safetensors")
+        surrogate = write_fitted_network(folder / "other.safetensors", seed=2, method="adv")
+        for name, options in OPTIONS.items():
+            kind = "fog" if name == "untargeted" else name
+            entry = f"{name}={{kind: {kind}, images: 3, batch_size: 3, {options}}}"
+            entry = entry.replace("SURROGATE", str(surrogate))
+            assert evaluate(network, entry, folder / f"{name}.h5") == 0
+
+    folder = made_once(tmp_path_factory, "format", make)
+    return {name: read_result(folder / f"{name}.h5") for name in OPTIONS}
 
 
 def test_every_kind_is_tested() -> None:

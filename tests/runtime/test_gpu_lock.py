@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from warm_python import programs
 from workflow_copy import path_with_fake_irpipe
 
 from irpipe.runtime import device, gpu_lock
@@ -140,7 +141,8 @@ def test_the_workflow_runs_four_jobs_at_a_time_and_names_the_cpu_once(
 ) -> None:
     monkeypatch.setenv("PATH", path_with_fake_irpipe(tmp_path / "bin"))
     targets = [f"results/quick_digits/small/int/seed{k}/pgd.h5" for k in range(12)]
-    command = [sys.executable, "-m", "snakemake", "--cores", "8", "--resources", "gpu=4"]
+    command = [str(programs() / "python"), "-m", "snakemake", "--cores", "8"]
+    command += ["--resources", "gpu=4"]
     command += ["--snakefile", str(ROOT / "Snakefile")]
     command += ["--configfile", str(ROOT / "config/config.yaml"), "--config", "seeds=12"]
     command += ["--", *targets]

@@ -19,7 +19,7 @@ from irpipe.training.trainer import LogLine, Trainer
 
 METHODS = yaml_reader.read_yaml(config.CONFIG_FOLDER / "paper.yaml")["methods"]
 RECIPE = {
-    "batch_size": 4,
+    "batch_size": 2,
     "epochs": 1,
     "lr": [[0, 1.0e-3]],
     "eps_schedule": [[0, 0.5], [2, 1]],

@@ -6,12 +6,13 @@ Other names, places and times of the same content change nothing.
 import os
 import pickle
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from made_once import made_once
 from PIL import Image
+from warm_python import programs
 from workflow_copy import ROOT, Project, copy_project
 
 # The real `irpipe data` and `irpipe import` are quick; the fake one does the rest.
@@ -32,34 +33,36 @@ def write_images(folder: Path, n_images: int) -> None:
         Image.fromarray(np.full((8, 8, 3), 50 + k, np.uint8)).save(path, format="png")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project, with everything made, whose data set has 3 training and 4 test images."""
-    project = copy_project(tmp_path_factory.mktemp("made") / "irpipe")
+def photographs_in(folder: Path) -> Project:
+    """The project in a folder, with a config for a data set of photographs."""
+    project = Project(folder)
+    project.config["datasets"] = {"photographs": {"kind": "restricted_imagenet"}}
+    project.config["networks"][0] |= {"dataset": "photographs", "methods": ["normal"]}
+    project.config["networks"][0]["released_files"] = {"normal": "net.pkl"}
+    return project
+
+
+def make(folder: Path) -> None:
+    """Make everything of a project whose data set has 3 training and 4 test images."""
+    project = photographs_in(copy_project(folder / "irpipe").folder)
     write_images(project.folder / "data" / "train", 3)
     write_images(project.folder / "data" / "val", 4)
     script = project.folder / "bin" / "irpipe"
     script.parent.mkdir()
     fake = ROOT / "tests" / "fake_irpipe.py"
-    script.write_text(SCRIPT.format(python=sys.executable, fake=fake), encoding="utf-8")
+    script.write_text(SCRIPT.format(python=programs() / "python", fake=fake), encoding="utf-8")
     script.chmod(0o755)
-    project.config["datasets"] = {"photographs": {"kind": "restricted_imagenet"}}
-    project.config["networks"][0] |= {"dataset": "photographs", "methods": ["normal"]}
     released = project.folder / "released" / "net.pkl"
     released.parent.mkdir()
     released.write_bytes(pickle.dumps("weights"))
-    project.config["networks"][0]["released_files"] = {"normal": "net.pkl"}
     project.make()
-    return project
 
 
 @pytest.fixture
-def photographs(made: Project, tmp_path: Path) -> Project:
-    """A copy of `made`, with its times, for one test to change."""
-    shutil.copytree(made.folder, tmp_path / "irpipe")
-    project = Project(tmp_path / "irpipe")
-    project.config = made.config
-    return project
+def photographs(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Project:
+    """A project in which everything is made, for one test to change."""
+    made = made_once(tmp_path_factory, "photographs", make)
+    return photographs_in(shutil.copytree(made / "irpipe", tmp_path / "irpipe"))
 
 
 def test_a_removed_test_image_makes_again_what_depends_on_it(photographs: Project) -> None:

@@ -5,10 +5,10 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_python import programs
 from workflow_copy import ROOT
 
 from irpipe.cli import _parser
@@ -70,7 +70,7 @@ def test_the_example_of_readme_runs(built: Path) -> None:
     assert len([line for line in example.splitlines() if line]) == 5
     environment = os.environ | {"PYTHONPATH": str(built / "src")}
     run = subprocess.run(
-        [sys.executable, "-c", example.replace("200", "2")],
+        [programs() / "python", "-c", example.replace("200", "2")],
         cwd=built,
         env=environment,
         capture_output=True,

@@ -4,7 +4,8 @@ import base64
 from pathlib import Path
 
 import pytest
-from chromium import Page
+from chromium import Chromium, Page
+from made_once import made_once
 from workflow_copy import ROOT, Project
 
 # Category, subcategory and label in the list: the file.
@@ -72,16 +73,18 @@ Object.fromEntries([...document.querySelectorAll('section table')].map(
 
 @pytest.fixture(scope="module")
 def our_page(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    project = Project(built).copy(tmp_path_factory.mktemp("page") / "irpipe")
-    done = project.make("page", "--logger", "irpipe")
-    assert done.stderr.splitlines()[-1] == "[2/2] page"
-    assert done.stdout.endswith("All of them on one page: results/report.html\n")
-    return project.folder / "results" / "report.html"
+    def make(folder: Path) -> None:
+        project = Project(built).copy(folder / "irpipe")
+        done = project.make("page", "--logger", "irpipe")
+        assert done.stderr.splitlines()[-1] == "[2/2] page"
+        assert done.stdout.endswith("All of them on one page: results/report.html\n")
+
+    return made_once(tmp_path_factory, "page", make) / "irpipe/results/report.html"
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_our_page_shows_all_at_any_width(our_page: Path, tmp_path: Path, width: int) -> None:
-    with Page(tmp_path, width, 900) as page:
+def test_our_page_shows_all_at_any_width(our_page: Path, chromium: Chromium, width: int) -> None:
+    with chromium.page(width, 900) as page:
         page.open(our_page)
         pictures = page.run(PICTURES)
         assert pictures.keys() == {"figure-eps"}
@@ -97,14 +100,17 @@ def test_our_page_shows_all_at_any_width(our_page: Path, tmp_path: Path, width: 
 @pytest.fixture(scope="module")
 def report(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert " ".join(PAGE_OPTIONS) in (ROOT / "Makefile").read_text(encoding="utf-8")
-    project = Project(built).copy(tmp_path_factory.mktemp("page") / "irpipe")
-    project.make("job_costs")
-    project.make("job_costs", *PAGE_OPTIONS)
-    return project.folder / "results/snakemake.html"
+
+    def make(folder: Path) -> None:
+        project = Project(built).copy(folder / "irpipe")
+        project.make("job_costs")
+        project.make("job_costs", *PAGE_OPTIONS)
+
+    return made_once(tmp_path_factory, "report", make) / "irpipe/results/snakemake.html"
 
 
-def test_every_table_and_figure_is_there(report: Path, tmp_path: Path) -> None:
-    with Page(tmp_path, 1280, 900) as page:
+def test_every_table_and_figure_is_there(report: Path, chromium: Chromium) -> None:
+    with chromium.page(1280, 900) as page:
         page.open(report)
         for (category, subcategory, label), file in ENTRIES.items():
             open_list(page, category, subcategory)
@@ -124,9 +130,9 @@ def test_every_table_and_figure_is_there(report: Path, tmp_path: Path) -> None:
         assert page.errors == []
 
 
-def test_the_page_fits_a_phone(report: Path, tmp_path: Path) -> None:
+def test_the_page_fits_a_phone(report: Path, chromium: Chromium) -> None:
     """The list stays within the screen, and the content below it gets most of the screen."""
-    with Page(tmp_path, 390, 844) as page:
+    with chromium.page(390, 844) as page:
         page.open(report)
         for category, subcategory, label in ENTRIES:
             open_list(page, category, subcategory)

@@ -1,12 +1,12 @@
 """The workflow as a module of another one, which has its own rules and its own folder."""
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from warm_python import programs
 from workflow_copy import CONFIG, ROOT, path_with_fake_irpipe
 
 SNAKEFILE = f"""
@@ -36,7 +36,7 @@ def write_workflow(folder: Path, config: dict[str, Any]) -> None:
 
 def snakemake(folder: Path, *options: str) -> None:
     """Run snakemake in a folder to its end, which must be without an error."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "8", *options]
+    command = [programs() / "python", "-m", "snakemake", "--cores", "8", *options]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -4,12 +4,12 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from typing import Any
 
 import pytest
 import yaml
+from warm_python import programs
 from workflow_copy import RECIPE, Project
 
 # The jobs that a change of one method costs, and those that a change of the attack costs.
@@ -147,7 +147,7 @@ def test_another_kind_of_method_is_one_file_and_one_entry(project: Project) -> N
 def test_code_that_changed_while_a_job_waited_is_refused(project: Project) -> None:
     network = ["--checkpoint", f"{INT_RUN}/network.safetensors"]
     options = ["--attack", "pgd", "--code", "0123456789ab", "--output", "x.h5"]
-    command = [sys.executable, "-m", "irpipe", "evaluate", *network, *options]
+    command = [programs() / "irpipe", "evaluate", *network, *options]
     done = subprocess.run(command, cwd=project.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "the code is now" in done.stderr
