@@ -84,7 +84,7 @@ def test_claims_on_maps_and_masking_have_no_bracket() -> None:
 
 def test_proofs_that_meet_attacks_outdo_a_weak_attack() -> None:
     """PGD's first step count is too small, so without proofs the claim holds weaker."""
-    results = [make_result("pgd", {}, [1, 200]), make_result("margin_pgd", FALLING, [1, 100])]
+    results = [make_result("pgd", {}, [1, 10]), make_result("margin_pgd", FALLING, [1, 100])]
     for n_certified, verdict in ((35, "holds"), (34, "holds weaker")):
         proofs = make_proofs({eps: (n_certified, 40) for eps in EPS})
         outcome = assess(NO_ARTEFACT, [*results, proofs], [], "t")

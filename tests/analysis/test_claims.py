@@ -80,8 +80,8 @@ def test_attacks_that_only_one_network_met_do_not_count() -> None:
 
 def test_an_artefact_is_judged_by_the_masking_flags() -> None:
     margin_pgd = make_result("margin_pgd", FALLING, [1, 100])
-    long_pgd = make_result("pgd", {}, [30, 200])
-    short_pgd = make_result("pgd", {}, [1, 200])
+    long_pgd = make_result("pgd", {}, [1, 200])
+    short_pgd = make_result("pgd", {}, [1, 10])
     square = make_result(
         "autoattack",
         {(0.3, 5): range(34)},
@@ -94,7 +94,7 @@ def test_an_artefact_is_judged_by_the_masking_flags() -> None:
     verdicts = [outcome and outcome.verdict for outcome in outcomes]
     assert verdicts == ["holds", "holds weaker", "not supported"]
     assert outcomes[1] is not None
-    assert outcomes[1].under_paper_attack == "1.000 at 1, 1.000 at 200 steps"
+    assert outcomes[1].under_paper_attack == "1.000 at 1, 1.000 at 10 steps"
 
 
 def test_maps_of_misclassified_images_count_as_zero() -> None:

@@ -33,7 +33,7 @@ def raised(*group: Result) -> list[str]:
 
 
 def test_no_flag_is_raised_if_stronger_attacks_do_better() -> None:
-    pgd = make_result("pgd", {}, [30, 200])
+    pgd = make_result("pgd", {}, [1, 200])
     assert raised(margin_pgd(), square(40), pgd) == []  # Square leaves as many as the white box
     transfer = make_result("transfer", {(0.3, 1): range(40)}, [1])
     proofs = make_proofs({eps: (30, 40) for eps in EPS})
@@ -159,13 +159,32 @@ def test_weak_last_iterates() -> None:
     )
 
 
-def test_step_counts_that_fall_short_of_eps_are_named() -> None:
-    (flag,) = masking_flags([make_result("pgd", {}, [1, 10, 30])], "t")
-    assert flag.is_raised
+@pytest.mark.parametrize(
+    ("steps", "is_raised", "numbers"),
+    [
+        ([1, 10, 200], False, "200 steps of 0.01 can go 2, eps is 0.3"),
+        ([1, 30], False, "30 steps of 0.01 can go 0.3, eps is 0.3"),
+        ([1, 10, 29], True, "29 steps of 0.01 can go 0.29, eps is 0.3"),
+        ([1], True, "1 step of 0.01 can go 0.01, eps is 0.3"),
+    ],
+)
+def test_the_most_steps_of_pgd_must_reach_eps(
+    steps: list[int], is_raised: bool, numbers: str
+) -> None:
+    (flag,) = masking_flags([make_result("pgd", {}, steps)], "t")
+    assert flag.is_raised == is_raised
     assert flag.about == "attack"
-    assert flag.numbers == "1 and 10 steps of 0.01 stay short of 0.3"
-    (flag,) = masking_flags([make_result("pgd", {}, [1, 30])], "t")
-    assert flag.numbers == "1 step of 0.01 stays short of 0.3"
+    assert flag.numbers == numbers
+
+
+def test_each_pgd_must_reach_eps() -> None:
+    """With the factor 0.9, ten steps of 0.027 go 0.27 of 0.3."""
+    options = PGD_OPTIONS | {"step_size_factor": 0.9}
+    short = make_result("pgd", {}, [1, 10], attack="short", options=options)
+    full = make_result("pgd", {}, [1, 200])
+    (flag,) = masking_flags([full, short], "t")
+    assert flag.is_raised
+    assert flag.numbers == "200 steps of 0.01 can go 2; 10 steps of 0.027 can go 0.27, eps is 0.3"
     options = PGD_OPTIONS | {"step_size_factor": 2.5}
     assert raised(make_result("pgd", {}, [1, 10], options=options)) == []
 
@@ -198,7 +217,7 @@ def test_signs_at_an_eps_that_the_caller_names() -> None:
 
 def test_masking_table(tmp_path: Path) -> None:
     masking_table.report(
-        [margin_pgd(), square(34), make_result("pgd", {}, [1, 200])],
+        [margin_pgd(), square(34), make_result("pgd", {}, [1, 10])],
         tmp_path / "m",
         title="M",
         attacks=["pgd", "margin_pgd", "square"],
