@@ -66,8 +66,9 @@ def load(root: Path, split: Split, download: bool = False) -> Images:
     else:
         labels, pixels = _read_python(root, split, download)
     # C.1: the released code tests CIFAR in float64 although it trains in float32.
-    dtype = np.float32 if split == "train" else np.float64
-    images = torch.from_numpy(np.divide(pixels, 255, dtype=dtype))
+    dtype = torch.float32 if split == "train" else torch.float64
+    # NumPy's memory for so many numbers costs the system four times as much time.
+    images = torch.tensor(pixels, dtype=dtype).div_(255)
     return validated_images(images, torch.from_numpy(labels), SHAPE, len(CLASS_NAMES), root)
 
 

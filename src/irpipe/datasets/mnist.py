@@ -43,9 +43,9 @@ def load(root: Path, split: Split, download: bool = False) -> Images:
     remedy += " or fetch them with 'download: true' in a config or `irpipe data --download`"
     labels = _read_idx(label_file, (n_images,), remedy)
     levels = _read_idx(pixel_file, (n_images, *SHAPE[1:]), remedy)
-    pixels = np.divide(levels, 255, dtype=np.float32)
+    pixels = torch.tensor(levels, dtype=torch.float32).div_(255)
     # C.1: the released code computes x/255 - 0.5 + 0.5, which changes 63 of the 256 levels.
-    images = torch.from_numpy(pixels - 0.5 + 0.5)[:, None]
+    images = pixels.sub_(0.5).add_(0.5)[:, None]
     return validated_images(
         images, torch.from_numpy(labels.astype(np.int64)), SHAPE, len(CLASS_NAMES), folder
     )

@@ -2,7 +2,6 @@
 
 import numpy as np
 import torch
-from scipy.stats import kendalltau
 from torch import Tensor
 
 # Maps of more entries go to scipy: its sorting beats comparing all pairs (benchmarks/kendall.py).
@@ -36,6 +35,8 @@ def kendall(clean: Tensor, adversarial: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_sorting(clean: np.ndarray, sets: np.ndarray) -> np.ndarray:
     """Tau-b `[P, M]` of sets `[P, M, n]` by scipy; NaN if a map is constant."""
+    from scipy.stats import kendalltau  # takes half as long as torch, and few maps come here
+
     return np.array(
         [[kendalltau(x, y).statistic for x, y in zip(clean, maps, strict=True)] for maps in sets]
     )
