@@ -81,12 +81,20 @@ def test_a_gpu_lends_a_share_of_what_is_free_or_unused(monkeypatch: pytest.Monke
     assert memory.available_bytes(torch.device("cuda", 0)) == 400
 
 
-# Kind, its options, and how many images fit into a pass without a gradient.
+# Options of a kind, and how many images fit into a pass without a gradient.
+AUTOATTACK = ["apgd-ce", "apgd-t", "square"]
 ATTACKS: dict[str, tuple[dict[str, Any], int]] = {
     "pgd": ({"steps": [1, 3], "eps": [0.05, 0.2], "random_start": True}, 2),
     "margin_pgd": ({"steps": [3], "eps": [0.05, 0.2], "restarts": 2}, 2),
     "aai": ({"steps": 3, "eps": [0.05, 0.2]}, N_IMAGES),
     "autoattack": ({"attacks_to_run": ["square"], "n_queries": 3, "eps": [0.05]}, 2),
+    **{
+        f"autoattack in {norm}": (
+            {"attacks_to_run": AUTOATTACK, "n_queries": 3, "steps": 3, "eps": [eps], "norm": norm},
+            2,
+        )
+        for norm, eps in (("l2", 0.01), ("l1", 0.2))
+    },
     "isa": (
         {"steps": 2, "binary_search_steps": 2, "norms": ["l1"], "class_sets": ["two"]},
         N_IMAGES,
@@ -96,13 +104,13 @@ ATTACKS: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ATTACKS)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_half_the_rows_give_the_same_numbers(
-    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The gradients of two images fit at a time, but the attacks have five."""
-    entry, n_without_gradient = ATTACKS[kind]
-    entry = {"kind": kind, "images": N_IMAGES, **entry}
+    entry, n_without_gradient = ATTACKS[name]
+    entry = {"kind": name.partition(" ")[0], "images": N_IMAGES, **entry}
     options = config.resolve_named("attacks", entry, "attacks.test")
     network = random_network("small", MNIST).requires_grad_(False).eval()
     images = torch.rand(N_IMAGES, *MNIST, generator=torch.Generator().manual_seed(0))
@@ -123,5 +131,5 @@ def test_half_the_rows_give_the_same_numbers(
         is_small = True
         arrays = evaluate_network(loaded, "test", options, test, DEVICE, "none").arrays
     assert "out of memory" in capsys.readouterr().err
-    for name, values in expected.items():
-        np.testing.assert_allclose(arrays[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
+    for array, values in expected.items():
+        np.testing.assert_allclose(arrays[array], values, rtol=1e-5, atol=1e-6, err_msg=array)

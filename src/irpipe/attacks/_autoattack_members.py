@@ -1,11 +1,11 @@
 """AutoAttack's members. Each searches for all images that are left, at all eps.
 
-In l-inf the images of all eps are attacked together, because a call for a few images takes nearly
-as long as one for many.
+Except for Square in l1 and l2, the images of all eps are attacked together, because a call for a
+few images takes nearly as long as one for many.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -97,40 +97,19 @@ def _alone(search: Search) -> Iterator[None]:
         yield
 
 
-def _perturb(search: Search, rows: Rows, member_class: Any, **options: Any) -> Tensor:
-    """What a member of pyautoattack makes of the rows, one eps after the other."""
-    attacked = rows.images.clone()
-    options["norm"] = PYAUTOATTACK_NORMS[search.norm]
-    for number in torch.unique(rows.eps_number).tolist():
-        options |= {"eps": search.eps[number], "seed": search.seeds[number]}
-        is_here = rows.eps_number == number
-        with _alone(search):
-            member = member_class(search.module, **options)
-            attacked[is_here] = member.perturb(rows.images[is_here], rows.labels[is_here])
-    return attacked
-
-
 def apgd_ce(search: Search, rows: Rows) -> Tensor:
     """APGD on the cross-entropy."""
-    apgd = partial(import_pyautoattack().APGD, n_iter=search.steps, logger=SILENT)
-    if search.norm != "linf":
-        is_l1 = search.norm == "l1"
-        n_starts = L1_STARTS if is_l1 else 1
-        return _perturb(search, rows, apgd, n_restarts=n_starts, use_largereps=is_l1)
-    return _apgd_in_linf(search, rows, apgd, [None])
+    n_starts = L1_STARTS if search.norm == "l1" else 1
+    return _apgd(search, rows, import_pyautoattack().APGD, [None] * n_starts)
 
 
 def apgd_t(search: Search, rows: Rows) -> Tensor:
     """APGD on the targeted DLR loss."""
     n_targets = n_apgd_targets(search.n_classes, search.norm)
-    apgd = partial(import_pyautoattack().APGDT, n_iter=search.steps, logger=SILENT)
-    apgd = partial(apgd, n_target_classes=n_targets)
-    if search.norm != "linf":
-        return _perturb(search, rows, apgd, use_largereps=search.norm == "l1")
-    return _apgd_in_linf(search, rows, apgd, list(range(2, n_targets + 2)))
+    return _apgd(search, rows, import_pyautoattack().APGDT, list(range(2, n_targets + 2)))
 
 
-def _apgd_in_linf(search: Search, rows: Rows, apgd: Any, ranks: list[int | None]) -> Tensor:
+def _apgd(search: Search, rows: Rows, member_class: Any, ranks: Sequence[int | None]) -> Tensor:
     """The misclassified images that APGD found, else the clean ones.
 
     For each of `ranks` there is a run, on what the runs before left. It aims at the class with the
@@ -141,34 +120,77 @@ def _apgd_in_linf(search: Search, rows: Rows, apgd: Any, ranks: list[int | None]
     attacked = rows.images.clone()
     generators = seeded(search.seeds)
     left = torch.arange(len(attacked), device=attacked.device)
-
-    @torch.no_grad()
-    def run(
-        rank: int | None, clean: Tensor, labels: Tensor, eps: Tensor, noise: Tensor
-    ) -> list[Tensor]:
-        """Whether rows stay correct, and for the others a misclassified image."""
-        member = apgd(search.module, norm="Linf", eps=eps)
-        member.init_hyperparam(clean)
-        if rank is not None:
-            member.y_target = search.module(clean).argsort(dim=1)[:, -rank]
-        starts = clean + eps * member.normalize(noise)
-        _, is_correct, _, misclassified = member.attack_single_run(clean, labels, starts)
-        return [is_correct, misclassified]
-
     for rank in ranks:
-        drawn = draw_stacked(generators, *images.shape)
-        noise = 2 * drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device) - 1
+        drawn = draw_stacked(generators, *images.shape, gaussian=search.norm != "linf")
+        noise = drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device)
         columns = [tensor[left] for tensor in rows[:3]]
+        run = partial(_run_apgd_in_l1 if search.norm == "l1" else _run_apgd, search, member_class)
         with _alone(search):
-            run_at = partial(run, rank)
             is_correct, misclassified = map_row_chunks(
-                run_at, *columns, noise, row_bytes=search.row_bytes
+                partial(run, rank), *columns, noise, row_bytes=search.row_bytes
             )
         attacked[left[~is_correct]] = misclassified[~is_correct]
         left = left[is_correct]
         if not len(left):
             break
     return attacked
+
+
+def _apgd_towards(
+    search: Search, member_class: Any, rank: int | None, clean: Tensor, eps: Tensor | float
+) -> Any:
+    """pyautoattack's APGD, aimed at the class of this rank."""
+    norm = PYAUTOATTACK_NORMS[search.norm]
+    member = member_class(search.module, norm=norm, eps=eps, n_iter=search.steps, logger=SILENT)
+    member.init_hyperparam(clean)
+    if rank is not None:
+        member.y_target = search.module(clean).argsort(dim=1)[:, -rank]
+    return member
+
+
+@torch.no_grad()
+def _run_apgd(
+    search: Search,
+    member_class: Any,
+    rank: int | None,
+    clean: Tensor,
+    labels: Tensor,
+    eps: Tensor,
+    noise: Tensor,
+) -> list[Tensor]:
+    """Whether rows stay correct, and for the others a misclassified image."""
+    member = _apgd_towards(search, member_class, rank, clean, eps)
+    noise = 2 * noise - 1 if search.norm == "linf" else noise
+    starts = clean + eps * member.normalize(noise)
+    _, is_correct, _, misclassified = member.attack_single_run(clean, labels, starts)
+    return [is_correct, misclassified]
+
+
+@torch.no_grad()
+def _run_apgd_in_l1(
+    search: Search, member_class: Any, rank: int | None, *columns: Tensor
+) -> list[Tensor]:
+    """As `_run_apgd`, but 30% of the steps are at 3 eps and 30% at 2 eps.
+
+    In l1 pyautoattack takes one number as eps, so it gets the rows of each eps for themselves.
+    """
+    project = import_pyautoattack().L1_projection
+    counts = torch.unique_consecutive(columns[2], return_counts=True)[1].tolist()
+    n_larger = math.ceil(0.3 * search.steps)
+    stages = (3, n_larger), (2, n_larger), (1, search.steps - 2 * n_larger)
+    parts = []
+    for rows in zip(*(torch.split(column, counts) for column in columns), strict=True):
+        clean, labels, eps, noise = rows
+        member = _apgd_towards(search, member_class, rank, clean, float(eps[0]))
+        attacked = clean + noise
+        for factor, member.n_iter in stages:
+            member.eps = factor * float(eps[0])
+            attacked += project(clean, attacked - clean, member.eps)
+            attacked, is_correct, _, misclassified = member.attack_single_run(
+                clean, labels, attacked
+            )
+        parts.append((is_correct, misclassified))
+    return [torch.cat(column) for column in zip(*parts, strict=True)]
 
 
 def fab_t(search: Search, rows: Rows) -> Tensor:
@@ -249,9 +271,7 @@ def square_once(search: Search, rows: Rows) -> Tensor:
 
 def _square(search: Search, rows: Rows) -> Tensor:
     if search.norm != "linf":
-        member_class = import_pyautoattack().Square
-        options = {"n_queries": search.n_queries, "resc_schedule": False}
-        return _perturb(search, rows, member_class, **options)
+        return _authors_square(search, rows)
     draws = SquareDraws.draw(search.seeds, search.batch.images, search.n_queries)
     stripes = draws.stripes[rows.eps_number, rows.image]
     columns = (*rows[:3], rows.eps_number, stripes)
@@ -261,6 +281,19 @@ def _square(search: Search, rows: Rows) -> Tensor:
         return [square(search.module, *columns, draws=draws)]
 
     return map_fitting_rows(run, *columns)[0]
+
+
+def _authors_square(search: Search, rows: Rows) -> Tensor:
+    """pyautoattack's Square, one eps after the other."""
+    attacked = rows.images.clone()
+    square_in = partial(import_pyautoattack().Square, norm=PYAUTOATTACK_NORMS[search.norm])
+    square_in = partial(square_in, n_queries=search.n_queries, resc_schedule=False)
+    for number in torch.unique(rows.eps_number).tolist():
+        is_here = rows.eps_number == number
+        with _alone(search):
+            member = square_in(search.module, eps=search.eps[number], seed=search.seeds[number])
+            attacked[is_here] = member.perturb(rows.images[is_here], rows.labels[is_here])
+    return attacked
 
 
 MEMBERS: dict[str, Member] = {

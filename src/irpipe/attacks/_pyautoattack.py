@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from irpipe.attacks import AttackBatch
 from irpipe.errors import IrpipeError
+from irpipe.runtime.memory import map_fitting_rows
 from irpipe.runtime.progress import Advance
 
 # pyautoattack's names of the norms of eps.
@@ -19,9 +20,9 @@ SILENT = logging.Logger("pyautoattack", logging.CRITICAL)
 
 
 def import_pyautoattack() -> SimpleNamespace:
-    """The classes of the members; raises IrpipeError if the optional package is missing."""
+    """What the members need of it; raises IrpipeError if the optional package is missing."""
     try:
-        from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
+        from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted, L1_projection
         from pyautoattack.fab_pt import FABAttack_PT
         from pyautoattack.square import SquareAttack
     except ImportError as error:
@@ -29,7 +30,11 @@ def import_pyautoattack() -> SimpleNamespace:
             "attack kind autoattack: pyautoattack is missing; pip install 'irpipe[stress]'"
         ) from error
     return SimpleNamespace(
-        APGD=APGDAttack, APGDT=APGDAttack_targeted, FAB=FABAttack_PT, Square=SquareAttack
+        APGD=APGDAttack,
+        APGDT=APGDAttack_targeted,
+        FAB=FABAttack_PT,
+        L1_projection=L1_projection,
+        Square=SquareAttack,
     )
 
 
@@ -56,7 +61,9 @@ class TorchModule(nn.Module):
         with self.lock:
             self.n_calls += len(images) * (3 if images.requires_grad else 1)
             self._show(self.n_calls // self.n_images)
-        return self.folded(images)
+        if torch.is_grad_enabled() and images.requires_grad:
+            return self.folded(images)
+        return map_fitting_rows(lambda images: [self.folded(images)], images)[0]
 
     def skip_to(self, n_passes: int) -> None:
         """Count so many passes as done, because images that are broken save the rest of them."""

@@ -55,9 +55,12 @@ def seeded(seeds: Sequence[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def draw_stacked(generators: Sequence[torch.Generator], *shape: int) -> Tensor:
-    """Uniform numbers in [0, 1) from each of E generators, `[E, *shape]`."""
-    return torch.stack([torch.rand(shape, generator=generator) for generator in generators])
+def draw_stacked(
+    generators: Sequence[torch.Generator], *shape: int, gaussian: bool = False
+) -> Tensor:
+    """Uniform numbers in [0, 1), or Gaussian ones, from each of E generators, `[E, *shape]`."""
+    draw = torch.randn if gaussian else torch.rand
+    return torch.stack([draw(shape, generator=generator) for generator in generators])
 
 
 def _side(query: int, shape: Sequence[int]) -> int:

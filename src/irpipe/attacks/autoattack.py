@@ -16,7 +16,8 @@ compare which images fall. The settings:
 These differences remain:
 
 - each attack has its own seed;
-- in l-inf, the random numbers for an image do not depend on which images are left;
+- the random numbers for an image do not depend on which images are left, except those of Square
+  in l1 and l2;
 - FAB keeps the nearest image of all classes, instead of stopping at the first class that wins;
 - on a data set without 10 classes, all other classes are targets (of APGD in l1, at most 5). The
   DLR loss needs 4 classes, so the targeted APGD is left out for fewer.
@@ -59,7 +60,7 @@ def attack(
     batch: AttackBatch,
     *,
     eps: EpsList,
-    # In which eps bounds the change. Square's draws in l2 depend on which images are left.
+    # In which eps bounds the change.
     norm: EpsNorm = "linf",
     # The default is the standard version.
     attacks_to_run: AutoAttackMembers = ["apgd-ce", "apgd-t", "fab-t", "square"],  # noqa: B006
