@@ -11,7 +11,7 @@ from made_batches import evaluate_attack, make_small_batch
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, _autoattack_members, autoattack, margin_pgd
-from irpipe.attacks._autoattack_members import Rows, Search
+from irpipe.attacks._autoattack_search import Rows, Search
 from irpipe.config import kinds
 from irpipe.errors import IrpipeError
 

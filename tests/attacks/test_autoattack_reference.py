@@ -12,7 +12,8 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, _autoattack_members, autoattack
-from irpipe.attacks._autoattack_members import Search, apgd_t, square_once
+from irpipe.attacks._autoattack_members import apgd_t, square_once
+from irpipe.attacks._autoattack_search import Search
 from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
 from irpipe.attacks._square import _side
 

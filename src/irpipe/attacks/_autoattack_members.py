@@ -5,11 +5,9 @@ few images takes nearly as long as one for many.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,67 +15,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from irpipe.ascent.norms import norms
-from irpipe.attacks import AttackBatch
+from irpipe.attacks._autoattack_search import Rows, Search, alone
 from irpipe.attacks._pyautoattack import (
     PYAUTOATTACK_NORMS,
     SILENT,
     SearchResults,
-    TorchModule,
     import_pyautoattack,
 )
 from irpipe.attacks._square import SquareDraws, draw_stacked, seeded, square
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.option_types import EpsNorm
-from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
+from irpipe.runtime.memory import map_fitting_rows
 from irpipe.runtime.threads import ROWS_PER_CHUNK, map_row_chunks
 
 # Of APGD in l1: starts on the cross-entropy, and classes that the targeted one aims at.
 L1_STARTS = 5
 L1_TARGETS = 5
-
-
-class Rows(NamedTuple):
-    """M images to attack, each at some eps.
-
-    - `images`: float32, `[M, C, H, W]`; `labels`: `[M]`; `eps`: `[M, 1, 1, 1]`;
-    - `image`, `eps_number`: positions in the batch and in the list of eps, `[M]`.
-    """
-
-    images: Tensor
-    labels: Tensor
-    eps: Tensor
-    image: Tensor
-    eps_number: Tensor
-
-
-@dataclass(frozen=True)
-class Search:
-    """What a member needs to know. There is one of `seeds` for each eps."""
-
-    batch: AttackBatch
-    module: TorchModule
-    norm: EpsNorm
-    eps: list[float]
-    seeds: list[int]
-    steps: int
-    n_queries: int
-
-    def rows(self, positions: Tensor) -> Rows:
-        """The images at these `positions`: e N + n is image n of N at the eps number e."""
-        n_images = len(self.batch.images)
-        image, eps_number = positions % n_images, positions // n_images
-        images = self.batch.images[image].float()
-        eps = images.new_tensor(self.eps)[eps_number].view(-1, 1, 1, 1)
-        return Rows(images, self.batch.labels[image], eps, image, eps_number)
-
-    @property
-    def n_classes(self) -> int:
-        """How many classes there are."""
-        return len(self.batch.network.head)
-
-    def row_bytes(self) -> int:
-        """Bytes that autograd stores for one row."""
-        return gradient_bytes(self.batch.folded, self.batch.images[:1])
 
 
 # Takes rows and returns their attacked images `[M, C, H, W]`.
@@ -87,14 +40,6 @@ Member = Callable[[Search, Rows], Tensor]
 def n_apgd_targets(n_classes: int, norm: EpsNorm) -> int:
     """How many classes the targeted APGD aims at."""
     return min(n_classes - 1, L1_TARGETS) if norm == "l1" else n_classes - 1
-
-
-@contextmanager
-def _alone(search: Search) -> Iterator[None]:
-    """Leave torch's generators as they are, and compute no gradients."""
-    images = search.batch.images
-    with torch.random.fork_rng([images.device] if images.is_cuda else []), torch.no_grad():
-        yield
 
 
 def apgd_ce(search: Search, rows: Rows) -> Tensor:
@@ -125,7 +70,7 @@ def _apgd(search: Search, rows: Rows, member_class: Any, ranks: Sequence[int | N
         noise = drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device)
         columns = [tensor[left] for tensor in rows[:3]]
         run = partial(_run_apgd_in_l1 if search.norm == "l1" else _run_apgd, search, member_class)
-        with _alone(search):
+        with alone(search):
             is_correct, misclassified = map_row_chunks(
                 partial(run, rank), *columns, noise, row_bytes=search.row_bytes
             )
@@ -290,7 +235,7 @@ def _authors_square(search: Search, rows: Rows) -> Tensor:
     square_in = partial(square_in, n_queries=search.n_queries, resc_schedule=False)
     for number in torch.unique(rows.eps_number).tolist():
         is_here = rows.eps_number == number
-        with _alone(search):
+        with alone(search):
             member = square_in(search.module, eps=search.eps[number], seed=search.seeds[number])
             attacked[is_here] = member.perturb(rows.images[is_here], rows.labels[is_here])
     return attacked

@@ -33,7 +33,8 @@ from torch import Tensor
 
 from irpipe.ascent.norms import project
 from irpipe.attacks import AttackBatch, AttackOutput
-from irpipe.attacks._autoattack_members import L1_STARTS, MEMBERS, Search, n_apgd_targets
+from irpipe.attacks._autoattack_members import L1_STARTS, MEMBERS, n_apgd_targets
+from irpipe.attacks._autoattack_search import Search
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
 from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
