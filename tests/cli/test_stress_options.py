@@ -3,18 +3,20 @@
 import json
 import re
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 from command_line import run, write_fitted_network
 from made_batches import make_digit_batch
 from torch import Tensor
 
 from irpipe.attacks import aai, autoattack, margin_pgd, pgd
 from irpipe.config.kinds import resolve_entry
-from irpipe.evaluation.estimate import estimate_seconds
+from irpipe.datasets import load
+from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
 from irpipe.results.labels import duration
 from irpipe.results.result import read_result
 
@@ -74,6 +76,23 @@ def test_an_estimate_is_passes_times_images_times_seconds() -> None:
     entry = {"kind": "pgd", "steps": [1, 3], "eps": [0, 0.1, 0.2], "images": 50}
     options = resolve_entry("attacks", entry, "here")
     assert estimate_seconds([options], 0.001, 10) == [pytest.approx(0.9)]
+
+
+@pytest.mark.parametrize(("n_images", "n_rows"), [(2, 4), (120, 200)])
+def test_the_timed_pass_has_as_many_rows_as_the_attacks(n_images: int, n_rows: int) -> None:
+    """Two eps above 0 make two rows of each image; 200 rows are enough."""
+    counts = []
+
+    def logits(images: Tensor) -> Tensor:
+        counts.append(len(images))
+        return images.flatten(1)[:, :10]
+
+    network: Any = SimpleNamespace(folded=logits)
+    test = load({"kind": "digits"}, Path(), "test")
+    attack = {"kind": "pgd", "eps": [0, 0.1, 0.2], "images": n_images}
+    alone = {"kind": "isa", "images": 1}
+    assert seconds_per_pass(network, test, [alone, attack], torch.device("cpu")) > 0
+    assert sum(counts) == 4 * n_rows  # three passes are timed, after one that is not
 
 
 @pytest.mark.parametrize(

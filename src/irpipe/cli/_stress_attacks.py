@@ -61,14 +61,14 @@ class StressAttacks:
                     pending.append((name, self._attributes(name, options)["options"]))
         if not pending:
             return
-        n_images = max(options["images"] for _, options in pending)
+        entries = [options for _, options in pending]
         try:
-            per_pass = seconds_per_pass(self.network, self.test, n_images, self.device)
+            per_pass = seconds_per_pass(self.network, self.test, entries, self.device)
         except Exception as error:  # The attacks will tell of it.
             print(f"time: no estimate ({type(error).__name__})")
             return
         n_classes = len(self.network.network.head)
-        estimates = estimate_seconds([options for _, options in pending], per_pass, n_classes)
+        estimates = estimate_seconds(entries, per_pass, n_classes)
         known = [seconds for seconds in estimates if seconds is not None]
         names = [name for name, _ in pending]
         parts = [

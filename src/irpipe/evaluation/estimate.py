@@ -16,19 +16,22 @@ from irpipe.outside_code import import_kind
 from irpipe.runtime.threads import map_row_chunks
 
 N_TIMED = 3  # passes that are timed, after one that is not
-MAX_IMAGES = 200  # of a timed pass; more take proportionally longer
+MAX_ROWS = 200  # of a timed pass; more take proportionally longer
 
 
 def seconds_per_pass(
-    network: LoadedNetwork, test: Images, n_images: int, device: torch.device
+    network: LoadedNetwork, test: Images, attacks: Sequence[dict[str, Any]], device: torch.device
 ) -> float:
     """Seconds of one forward pass for one image: the median of N_TIMED passes with a gradient.
 
-    A pass with a gradient counts thrice. At most `n_images` and MAX_IMAGES images are used.
+    A pass with a gradient counts thrice. It has as many rows as the largest of the `attacks`, which
+    pass the images of all eps together, but at most MAX_ROWS: a row of a larger batch takes less.
     """
-    count = min(n_images, len(test), MAX_IMAGES)
-    images = test.images[:count].to(device).float()
-    labels = test.labels[:count].to(device)
+    n_images = min(max(each["images"] for each in attacks), len(test))
+    n_rows: int = min(max(each["images"] * _n_eps(each) for each in attacks), MAX_ROWS)
+    rows = torch.arange(n_rows) % n_images
+    images = test.images[rows].to(device).float()
+    labels = test.labels[rows].to(device)
 
     def gradient(points: Tensor, classes: Tensor) -> list[Tensor]:
         def loss(variable: Tensor) -> Tensor:
@@ -42,7 +45,7 @@ def seconds_per_pass(
         (total,) = map_row_chunks(gradient, images, labels)
         total.sum().item()  # a GPU is done only then
         seconds.append(time.monotonic() - start)
-    return statistics.median(seconds[1:]) / count / 3
+    return statistics.median(seconds[1:]) / n_rows / 3
 
 
 def estimate_seconds(
@@ -58,7 +61,11 @@ def estimate_seconds(
         if not hasattr(kind, "n_passes"):
             estimates.append(None)
             continue
-        n_eps = sum(eps > 0 for eps in options["eps"])
-        passes = kind.n_passes(options, n_eps, n_classes)
+        passes = kind.n_passes(options, _n_eps(options), n_classes)
         estimates.append(passes * options["images"] * per_pass)
     return estimates
+
+
+def _n_eps(options: dict[str, Any]) -> int:
+    """How many eps an attack has that change its images; 1 if it chooses eps itself."""
+    return sum(eps > 0 for eps in options["eps"]) if "eps" in options else 1
