@@ -13,7 +13,7 @@ from irpipe.attacks import certify as kind
 from irpipe.certification.certificate import MIN_MARGIN
 from irpipe.certification.certify import certify_batch, certify_image
 from irpipe.certification.image_proof import ImageProof
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.certification.status import Status
 from irpipe.datasets import load
@@ -93,7 +93,7 @@ def test_bounds_alone_certify_what_they_prove() -> None:
     for index, certificate in ((0, first), (2, last)):
         assert certificate is not None
         label = int(labels[index])
-        margins = certified_margins(NETWORK, images[index], label, 0.02, certificate)
+        margins = CertificateChecker(NETWORK).margins(images[index], label, 0.02, certificate)
         assert min(margins.values()) > MIN_MARGIN
     # Seed 6 needs a tree at .08 and is broken at .3.
     for eps in (0.08, 0.3):

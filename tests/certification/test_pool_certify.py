@@ -17,7 +17,7 @@ from irpipe.certification.margin_bounds import margins_of
 from irpipe.certification.pool_margins import bound_margins
 from irpipe.certification.pool_network import PoolNetwork
 from irpipe.certification.pool_relaxation import relax_pool
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.relaxation import clipped_ball
 from irpipe.certification.status import Status
 from irpipe.datasets import load
@@ -39,7 +39,7 @@ def certificate() -> PoolCertificate:
 
 
 def margins(proof: Certificate, eps: float = EPS) -> dict[int, float]:
-    return certified_margins(NETWORK, IMAGE, LABEL, eps, proof)
+    return CertificateChecker(NETWORK).margins(IMAGE, LABEL, eps, proof)
 
 
 def with_first_proof(proof: PoolCertificate, **arrays: Any) -> PoolCertificate:
@@ -75,7 +75,7 @@ def test_points_lie_within_the_bounds_and_the_check_finds_the_same(
     attacked = descend(pool, image, 0.05, starts, *rows, 20)
     assert (attacked.margins >= bounds.lower[0] - ROUNDING).all()
     proof = certify_image(network, image, label, 0.05).certificate
-    checked = certified_margins(network, image, label, 0.05, proof)
+    checked = CertificateChecker(network).margins(image, label, 0.05, proof)
     expected = dict(zip(targets.tolist(), bounds.lower[0].tolist(), strict=True))
     assert checked == pytest.approx(expected, abs=1e-3)
 
@@ -108,9 +108,9 @@ def test_weights_outside_their_limits_are_refused() -> None:
     proof = certificate()
     first = proof.proofs[0]
     above = np.full_like(first.lambda1, 64)
-    with pytest.raises(IrpipeError, match=r"target \d: lambda1 has weights below 0 or with a sum"):
+    with pytest.raises(IrpipeError, match=r"target \d: lambda1 has weights with a sum above 1"):
         margins(with_first_proof(proof, lambda1=above))
-    with pytest.raises(IrpipeError, match="certificate: lambda1 has weights below 0"):
+    with pytest.raises(IrpipeError, match="certificate: lambda1 is int16; expected uint8"):
         margins(dataclasses.replace(proof, lambda1=-proof.lambda1.astype(np.int16)))
     with pytest.raises(IrpipeError, match=r"target \d: lambda2 has weights whose sum is not 1"):
         margins(with_first_proof(proof, lambda2=first.lambda2 // 2))
@@ -130,9 +130,9 @@ def test_a_certificate_of_another_eps_or_architecture_is_refused() -> None:
     image = torch.rand(1, 8, 8)
     small = certify_image(tiny_network(1), image, 0, 0.001).certificate
     with pytest.raises(IrpipeError, match="is for the architecture Small; the network is another"):
-        certified_margins(NETWORK, image, 0, 0.001, small)
+        CertificateChecker(NETWORK).margins(image, 0, 0.001, small)
     with pytest.raises(IrpipeError, match="is for the architecture Pool; the network is another"):
-        certified_margins(tiny_network(1), IMAGE, LABEL, EPS, certificate())
+        CertificateChecker(tiny_network(1)).margins(IMAGE, LABEL, EPS, certificate())
 
 
 def test_no_attack_beats_the_certificates_of_mnist_pool_int(shared: Path) -> None:

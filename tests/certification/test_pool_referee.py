@@ -11,7 +11,7 @@ from irpipe.certification.certificate import PoolCertificate
 from irpipe.certification.certify import certify_image
 from irpipe.certification.pool_network import PoolNetwork
 from irpipe.certification.pool_relaxation import Lines
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.relaxation import Ball
 
 EPS = 0.03
@@ -40,9 +40,9 @@ def test_any_mu_gives_a_sound_bound(exact: float) -> None:
     image, label = problem.image, problem.label
     proof = certify_image(problem.network, image, label, EPS).certificate
     assert isinstance(proof, PoolCertificate)
-    best = certified_margins(problem.network, image, label, EPS, proof)[problem.target]
+    best = CertificateChecker(problem.network).margins(image, label, EPS, proof)[problem.target]
     moved = dataclasses.replace(proof, mu1=proof.mu1 + 0.1, mu2=proof.mu2 - 0.1)
-    worse = certified_margins(problem.network, image, label, EPS, moved)[problem.target]
+    worse = CertificateChecker(problem.network).margins(image, label, EPS, moved)[problem.target]
     assert worse < best <= exact + ROUNDING
 
 

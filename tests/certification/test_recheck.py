@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 from small_referee import TinyProblem, exact_minimum, tiny_image, tiny_network
 
-from irpipe.certification import recheck
+from irpipe.certification import (
+    recheck,
+    recheck_limits,
+    recheck_network,
+    recheck_pool,
+    recheck_small,
+)
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
 from irpipe.certification.certify import certify_image
 from irpipe.certification.cover import covers
 from irpipe.certification.image_proof import ImageProof
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
 
@@ -33,7 +39,7 @@ def proof() -> ImageProof:
 
 
 def margins(certificate: Certificate, eps: float = EPS) -> dict[int, float]:
-    return certified_margins(NETWORK, IMAGE, certificate.label, eps, certificate)
+    return CertificateChecker(NETWORK).margins(IMAGE, certificate.label, eps, certificate)
 
 
 def with_tree(certificate: Certificate, **arrays: Any) -> Certificate:
@@ -75,18 +81,46 @@ def test_a_beta_of_the_wrong_sign_is_refused(proof: ImageProof) -> None:
         assert (signs != 0).any()
         negated = np.where(signs != 0, -dual - np.float16(0.1), dual)
         mutant = with_tree(proof.certificate, **{name: negated})
-        with pytest.raises(IrpipeError, match=rf"{name} has values that are not in \[0"):
+        with pytest.raises(IrpipeError, match=f"{name} has a value outside its limits"):
             margins(mutant)
 
 
 def test_an_alpha_above_1_is_refused(proof: ImageProof) -> None:
     tree = tree_of(proof.certificate)
     mutant = with_tree(proof.certificate, dual2=np.where(tree.sign2 == 0, 1.5, tree.dual2))
-    with pytest.raises(IrpipeError, match="dual2 has an alpha that is greater than 1"):
+    with pytest.raises(IrpipeError, match="dual2 has a value outside its limits"):
         margins(mutant)
-    mutant = with_tree(proof.certificate, gamma=tree.gamma + 1)
-    with pytest.raises(IrpipeError, match="gamma has an alpha that is greater than 1"):
-        margins(mutant)
+    for gamma in (tree.gamma + 1, np.full_like(tree.gamma, np.nan)):
+        mutant = with_tree(proof.certificate, gamma=gamma)
+        with pytest.raises(IrpipeError, match="gamma has a value outside its limits"):
+            margins(mutant)
+    alpha = np.full(proof.certificate.alpha.shape, np.nan)
+    with pytest.raises(IrpipeError, match="alpha is float64; expected uint8"):
+        margins(dataclasses.replace(proof.certificate, alpha=alpha))
+
+
+def test_a_sign_stands_for_one_neuron(proof: ImageProof) -> None:
+    tree = tree_of(proof.certificate)
+    with pytest.raises(IrpipeError, match=r"sign2 has shape \(\d+, 1\); expected \(\d+, 4\)"):
+        margins(with_tree(proof.certificate, sign2=tree.sign2[:, :1]))
+
+
+def test_a_split_of_padding_proves_no_more(proof: ImageProof) -> None:
+    """Entry 0 of place 0 is padding, so it is 0. If it were z, the multiplier would lift z."""
+    tree = tree_of(proof.certificate)
+    leaves = np.flatnonzero(tree.place == 0)[[0, 0]]
+    arrays = {
+        name: np.concatenate([getattr(tree, name)[leaves], getattr(tree, name)[tree.place > 0]])
+        for name in ("place", "sign1", "sign2", "dual1", "dual2")
+    }
+    arrays["sign1"][:2], arrays["sign2"][:2] = 0, 0
+    arrays["sign1"][:2, 0] = 1, -1
+    arrays["dual1"][:2, 0] = 0
+    bound = margins(with_tree(proof.certificate, **arrays))[int(tree.target)]
+    E = tree.E.copy()
+    E[0, 0] -= 100
+    lifted = with_tree(proof.certificate, **arrays, E=E)
+    assert margins(lifted)[int(tree.target)] == bound
 
 
 def test_a_dropped_leaf_is_refused(proof: ImageProof) -> None:
@@ -111,7 +145,7 @@ def test_half_an_interval_is_refused_or_proves_nothing(proof: ImageProof) -> Non
 def test_another_label_and_missing_targets_are_refused(proof: ImageProof) -> None:
     certificate = proof.certificate
     with pytest.raises(IrpipeError, match="certificate: is for label"):
-        certified_margins(NETWORK, IMAGE, certificate.label + 1, EPS, certificate)
+        CertificateChecker(NETWORK).margins(IMAGE, certificate.label + 1, EPS, certificate)
     fewer = dataclasses.replace(certificate, proofs=certificate.proofs[:1])
     with pytest.raises(IrpipeError, match=r"certificate: proves targets \[\d\]; expected"):
         margins(fewer)
@@ -119,7 +153,8 @@ def test_another_label_and_missing_targets_are_refused(proof: ImageProof) -> Non
 
 def test_another_network_gets_other_bounds(proof: ImageProof) -> None:
     certificate = proof.certificate
-    other = certified_margins(tiny_network(SEED + 1), IMAGE, certificate.label, EPS, certificate)
+    checker = CertificateChecker(tiny_network(SEED + 1))
+    other = checker.margins(IMAGE, certificate.label, EPS, certificate)
     assert min(other.values()) < 0
 
 
@@ -141,13 +176,18 @@ def test_leaves_of_a_tree_cover(signs: list[list[int]], expected: bool) -> None:
 
 
 def test_the_check_imports_nothing_of_the_search() -> None:
-    tree = ast.parse(Path(recheck.__file__).read_text(encoding="utf-8"))
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules: set[str | None] = set()
+    for module in (recheck, recheck_limits, recheck_network, recheck_pool, recheck_small):
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     of_package = {name for name in modules if name and name.startswith("irpipe")}
     assert of_package == {
         "irpipe.certification.certificate",
         "irpipe.certification.cover",
+        "irpipe.certification.recheck_limits",
+        "irpipe.certification.recheck_network",
         "irpipe.certification.recheck_pool",
+        "irpipe.certification.recheck_small",
         "irpipe.errors",
         "irpipe.networks.network",
     }

@@ -64,7 +64,7 @@ def test_without_an_attack_the_search_is_the_attack(tmp_path: Path) -> None:
     assert values == {"accuracy": "0.65", "certified": "0.5", "undecided": "0.15"}
     text = paths[2].read_text(encoding="utf-8")
     assert "MNIST, Small, 6000 leaves, n = 200" in text
-    assert "| Int, attacked attacked by the search for proofs |" in text
+    assert "| Int, attacked by the search for proofs |" in text
 
 
 def test_an_eps_without_proofs_has_a_dash(tmp_path: Path) -> None:

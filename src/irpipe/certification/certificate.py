@@ -70,7 +70,7 @@ class Certificate(ABC):
     `label` is the clean image's class. `proofs` has one entry for each other class.
 
     Every dual within its limits gives a sound bound. So rounding the duals costs tightness only,
-    and `recheck.certified_margins` tells what the stored ones are worth.
+    and `recheck.CertificateChecker` tells what the stored ones are worth.
     """
 
     label: int

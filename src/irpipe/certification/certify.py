@@ -16,6 +16,7 @@ from irpipe.certification.place_terms import place_terms
 from irpipe.certification.pool_network import is_pool
 from irpipe.certification.pool_search import certify_pool
 from irpipe.certification.proof_arrays import certificate, tree_proof
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.relaxation import Ball, Interval
 from irpipe.certification.root_bounds import IMAGES_AT_ONCE, RootBounds, root_bounds
 from irpipe.certification.tree_search import (
@@ -74,6 +75,7 @@ def certify_batch(
         yield from certify_pool(network, images, labels, eps, seeds, skip)
         return
     patch_network = PatchNetwork(network, images.shape[1:])
+    checker = CertificateChecker(network)
     for first in range(0, len(images), IMAGES_AT_ONCE):
         part = slice(first, first + IMAGES_AT_ONCE)
         numbers = [number for number in range(len(images))[part] if number not in skip]
@@ -82,7 +84,8 @@ def certify_batch(
         # Of all images, since rounding depends on which are computed together.
         roots = root_bounds(patch_network, images[part].float(), labels[part], eps)
         for number in numbers:
-            search = _ImageSearch(patch_network, roots, number - first, images[number], eps)
+            image = images[number]
+            search = _ImageSearch(patch_network, checker, roots, number - first, image, eps)
             yield search.run(int(labels[number]), leaves, seconds, seeds[number])
 
 
@@ -90,9 +93,16 @@ class _ImageSearch:
     """The search for a proof or a counterexample of one image of a batch."""
 
     def __init__(
-        self, network: PatchNetwork, roots: RootBounds, index: int, image: Tensor, eps: float
+        self,
+        network: PatchNetwork,
+        checker: CertificateChecker,
+        roots: RootBounds,
+        index: int,
+        image: Tensor,
+        eps: float,
     ) -> None:
         self.network = network
+        self.checker = checker
         self.image = image
         self.clean = image.float()
         self.eps = eps
@@ -157,4 +167,5 @@ class _ImageSearch:
     ) -> ImageProof:
         proof = certificate(label, self.eps, self.rows, self.proofs)
         start = self.start - self.root_seconds
-        return image_proof(self.network.network, self.image, proof, adversarial, start, n_leaves)
+        network = self.network.network
+        return image_proof(network, self.checker, self.image, proof, adversarial, start, n_leaves)

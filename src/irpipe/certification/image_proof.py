@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.networks.network import Network
 
@@ -35,19 +35,20 @@ class ImageProof:
 
 def image_proof(
     network: Network,
+    checker: CertificateChecker,
     image: Tensor,
     certificate: Certificate,
     adversarial: Tensor | None,
     start: float,
     n_leaves: int = 0,
 ) -> ImageProof:
-    """Return what is known of `image` `[C, H, W]`, with its `certificate` checked in float64.
+    """Return what is known of `image` `[C, H, W]`, with its `certificate` checked by `checker`.
 
     `adversarial` counts only if the network itself misclassifies it. `start` is the
     `time.thread_time` at which the search began.
     """
     label = certificate.label
-    margins = certified_margins(network, image, label, certificate.eps, certificate)
+    margins = checker.margins(image, label, certificate.eps, certificate)
     target = min(margins, key=margins.__getitem__)
     status = Status.CERTIFIED if margins[target] > MIN_MARGIN else Status.UNDECIDED
     lower_bound = margins[target]

@@ -22,7 +22,7 @@ from irpipe.certification.margin_bounds import Margins, margins_of
 from irpipe.certification.pool_margins import PoolMargins, bound_margins
 from irpipe.certification.pool_network import PoolNetwork
 from irpipe.certification.pool_relaxation import PoolRelaxation, relax_pool
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.relaxation import clipped_ball
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
@@ -70,6 +70,7 @@ def certify_pool(
     What bounds leave open is attacked.
     """
     pool_network = PoolNetwork(network, images.shape[1:])
+    checker = CertificateChecker(network)
     for index, number, roots in _bounds_of(pool_network, images, labels, eps, skip):
         start = time.thread_time() - roots.seconds
         label, clean = int(labels[number]), images[number].float()
@@ -83,7 +84,7 @@ def certify_pool(
                 pool_network, clean, eps, margins, minimiser, order, seeds[number]
             )
         certificate = roots.certificate(index, label, eps)
-        yield image_proof(network, images[number], certificate, adversarial, start)
+        yield image_proof(network, checker, images[number], certificate, adversarial, start)
 
 
 def certify_pool_by_bounds(
@@ -91,9 +92,10 @@ def certify_pool_by_bounds(
 ) -> Iterator[Certificate | None]:
     """Yield a certificate for each image, or None, as `root_bounds.certify_by_bounds` does."""
     pool_network = PoolNetwork(network, images.shape[1:])
+    checker = CertificateChecker(network)
     for index, number, roots in _bounds_of(pool_network, images, labels, eps):
         proof = roots.certificate(index, int(labels[number]), eps)
-        margins = certified_margins(network, images[number], proof.label, eps, proof)
+        margins = checker.margins(images[number], proof.label, eps, proof)
         yield proof if min(margins.values()) > MIN_MARGIN else None
 
 

@@ -1,6 +1,5 @@
 """Check a certificate of Pool in float64, by code that shares nothing with the search for it."""
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from irpipe.certification.certificate import (
     PoolCertificate,
     PoolTargetProof,
 )
+from irpipe.certification.recheck_limits import check_levels
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
 
@@ -22,12 +22,10 @@ NEIGHBOURS = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def pool_margins(network: Network, image: Tensor, certificate: PoolCertificate) -> dict[int, float]:
-    """Return the lower bounds of the margins for each target, as `recheck.certified_margins`.
+    """Return the lower bounds of the margins for each target, as `CertificateChecker.margins`.
 
-    Raises IrpipeError if the network is no Pool or if weights are outside their limits.
+    `network` is in float64. Raises IrpipeError if weights are outside their limits.
     """
-    if len(list(network.backbone.children())) != 5:
-        raise IrpipeError("certificate: is for the architecture Pool; the network is another")
     checker = _Checker(network, image, certificate)
     margins = checker.margins(certificate.label, certificate.proofs)
     targets = [int(proof.target) for proof in certificate.proofs]
@@ -42,7 +40,7 @@ class _Checker:
     """
 
     def __init__(self, network: Network, image: Tensor, certificate: PoolCertificate) -> None:
-        self.network = copy.deepcopy(network).to("cpu", torch.float64).requires_grad_(False)
+        self.network = network
         self.conv1, self.conv2 = (convolution_at(self.network, index) for index in (0, 3))
         clean = image.to("cpu", torch.float64)[None]
         radius = certificate.eps + EPS_MARGIN
@@ -202,11 +200,12 @@ def _to_neighbours(values: Tensor, grid: Sequence[int]) -> Tensor:
 def _weights(levels: np.ndarray, name: str, is_full: bool = False) -> np.ndarray:
     """Return stored weights lambda.
 
-    Raises IrpipeError if one is negative or if a sum is not at most 1; if `is_full`, not 1.
+    Raises IrpipeError if they are not uint8 or if a sum is not at most 1; if `is_full`, not 1.
     """
+    check_levels(name, levels)
     total = levels.sum(axis=-1, dtype=np.int64)
-    if (levels < 0).any() or (total > WEIGHT_LEVELS).any():
-        raise IrpipeError(f"certificate: {name} has weights below 0 or with a sum above 1")
+    if (total > WEIGHT_LEVELS).any():
+        raise IrpipeError(f"certificate: {name} has weights with a sum above 1")
     if is_full and (total != WEIGHT_LEVELS).any():
         raise IrpipeError(f"certificate: {name} has weights whose sum is not 1")
     weights: np.ndarray = levels / WEIGHT_LEVELS

@@ -20,7 +20,7 @@ from irpipe.certification.patch_network import PatchNetwork, is_small
 from irpipe.certification.pool_network import is_pool
 from irpipe.certification.pool_search import certify_pool_by_bounds
 from irpipe.certification.proof_arrays import certificate, root_proof
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.relaxation import Ball, Interval, clipped_ball, layer1_interval
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
@@ -74,6 +74,7 @@ def certify_by_bounds(
         yield from certify_pool_by_bounds(network, images, labels, eps)
         return
     patch_network = PatchNetwork(network, images.shape[1:])
+    checker = CertificateChecker(network)
     for first in range(0, len(images), IMAGES_AT_ONCE):
         part = slice(first, first + IMAGES_AT_ONCE)
         roots = root_bounds(patch_network, images[part].float(), labels[part], eps)
@@ -82,7 +83,7 @@ def certify_by_bounds(
                 yield None
                 continue
             proof = certificate(label, eps, roots.rows.of_image(index), roots.proofs(index))
-            margins = certified_margins(network, images[first + index], label, eps, proof)
+            margins = checker.margins(images[first + index], label, eps, proof)
             yield proof if min(margins.values()) > MIN_MARGIN else None
 
 

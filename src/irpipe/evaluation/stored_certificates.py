@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
-from irpipe.certification.recheck import certified_margins
+from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.datasets import Images
 from irpipe.errors import IrpipeError
@@ -51,15 +51,20 @@ def recheck_certificates(result: Result, network: Network, test: Images) -> int:
         raise IrpipeError(
             f"{_name(result, number, point)}: is certified without a certificate, or the reverse"
         )
+    checker = CertificateChecker(network)
     with progress(f"certificates of {result.path}", int(is_certified.sum())) as advance:
         for cell, packed in unpack(content, sizes):
-            _recheck(result, network, test, cell, packed)
+            _recheck(result, checker, test, cell, packed)
             advance()
     return int(is_certified.sum())
 
 
 def _recheck(
-    result: Result, network: Network, test: Images, cell: tuple[int, ...], packed: bytes
+    result: Result,
+    checker: CertificateChecker,
+    test: Images,
+    cell: tuple[int, ...],
+    packed: bytes,
 ) -> None:
     """Check the certificate `packed` of the cell [image, eps, step count]; raise IrpipeError."""
     number, point, _ = cell
@@ -74,7 +79,7 @@ def _recheck(
         certificate = Certificate.from_bytes(packed)
         eps = float(arrays["eps"][point])
         image = test.images[index : index + 1][0]
-        margins = certified_margins(network, image, label, eps, certificate)
+        margins = checker.margins(image, label, eps, certificate)
     except (IrpipeError, *DAMAGE) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise IrpipeError(f"{_name(result, number, point)}: {reason}") from error

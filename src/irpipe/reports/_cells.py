@@ -166,7 +166,7 @@ def _network_text(row: list[TableCell], label: str) -> CellText:
     others = labels - {result.attrs["method"]}
     second_line = "".join(f"printed as {METHODS[label]}" for label in others)
     if result.attrs["kind"] == "certify" and row[0].metric == "accuracy":
-        second_line = "attacked by the search for proofs"
+        second_line = "by the search for proofs"
     return CellText(label, second_line=second_line)
 
 
