@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from made_batches import make_digit_batch
@@ -12,18 +13,17 @@ from pyautoattack.square import SquareAttack
 from torch import Tensor
 
 from irpipe.attacks import AttackBatch, _autoattack_members, autoattack
-from irpipe.attacks._autoattack_members import apgd_t, square_once
+from irpipe.attacks._autoattack_members import apgd_ce, apgd_t, square_once
 from irpipe.attacks._autoattack_search import Search
 from irpipe.attacks._pyautoattack import PYAUTOATTACK_NORMS, TorchModule
 from irpipe.attacks._square import _side
 
 NORMS = list(PYAUTOATTACK_NORMS)
 # Of each member: its class, its name in the authors' ensemble, and the settings that decide it.
-APGD_SETTINGS = "n_iter_orig n_iter_2 n_iter_min size_decr n_restarts eps norm eot_iter thr_decr"
-APGD_SETTINGS += " loss use_largereps"
+APGD_SETTINGS = "n_iter_orig n_iter_2 n_iter_min size_decr norm eot_iter thr_decr loss"
 MEMBERS: dict[str, tuple[type, str, str]] = {
     "apgd-ce": (APGDAttack, "apgd", APGD_SETTINGS),
-    "apgd-t": (APGDAttack_targeted, "apgd_targeted", f"{APGD_SETTINGS} n_target_classes"),
+    "apgd-t": (APGDAttack_targeted, "apgd_targeted", APGD_SETTINGS),
     "fab-t": (FABAttack_PT, "fab", "n_iter norm alpha_max eta beta"),
     "square": (
         SquareAttack,
@@ -31,6 +31,16 @@ MEMBERS: dict[str, tuple[type, str, str]] = {
         "n_queries n_restarts p_init rescale_schedule loss norm eps",
     ),
 }
+
+
+def runs_of(apgd: APGDAttack) -> list[tuple[float, int]]:
+    """Eps and steps of the runs of the authors' APGD on an image that it does not break."""
+    n_runs = getattr(apgd, "n_target_classes", 1) * apgd.n_restarts
+    stages = [(apgd.eps, apgd.n_iter_orig)]
+    if apgd.use_largereps:
+        assert apgd.n_iter_orig == 100  # of which 30%, 30% and the rest are at these eps
+        stages = [(3 * apgd.eps, 30), (2 * apgd.eps, 30), (apgd.eps, 40)]
+    return stages * n_runs
 
 
 @pytest.mark.parametrize(
@@ -42,26 +52,26 @@ def test_settings_are_those_of_the_authors(
 ) -> None:
     member, authors_name, settings = MEMBERS[name]
     attributes: dict[str, Any] = {}
-    has_own_loop = norm == "linf" and name != "fab-t"
+    runs: list[tuple[float, int]] = []
 
     def spy(self: Any, images: Tensor, *arguments: Any, **options: Any) -> Any:
         attributes.update(vars(self))
-        is_correct = torch.ones(len(images), dtype=torch.bool)
-        return (None, is_correct, None, images) if has_own_loop else images
+        if not isinstance(self, APGDAttack):
+            return images
+        runs.append((torch.as_tensor(self.eps).flatten()[0].item(), self.n_iter))
+        return images, torch.ones(len(images), dtype=torch.bool), None, images
 
-    method = "attack_single_run" if has_own_loop or name == "fab-t" else "perturb"
-    monkeypatch.setattr(member, method, spy)
-    batch = make_digit_batch(3)
+    monkeypatch.setattr(member, "perturb" if name == "square" else "attack_single_run", spy)
     only: Any = [name]
+    batch = make_digit_batch(3)
     list(autoattack.attack(batch, eps=[0.3], norm=norm, attacks_to_run=only))
     authors = AutoAttack(batch.network, norm=PYAUTOATTACK_NORMS[norm], eps=0.3)
-    if has_own_loop:  # There is an eps for each image.
-        assert attributes["eps"].flatten().tolist() == pytest.approx([0.3] * 3)
-        attributes["eps"] = 0.3
-    expected = vars(getattr(authors, authors_name))
+    expected = getattr(authors, authors_name)
     assert {key: attributes[key] for key in settings.split()} == {
-        key: expected[key] for key in settings.split()
+        key: vars(expected)[key] for key in settings.split()
     }
+    if isinstance(expected, APGDAttack):
+        assert np.allclose(runs, runs_of(expected), rtol=1e-6)
 
 
 def linf_distance(images: Tensor, clean: Tensor) -> Tensor:
@@ -86,25 +96,32 @@ def test_one_search_of_fab_wins_at_each_eps_where_a_search_at_that_eps_wins() ->
         assert (distance <= linf_distance(attacked, images) + 1e-6).all()
 
 
-def search_in_linf(batch: AttackBatch, member: Any, left: list[int], eps: list[float]) -> Tensor:
+def search(batch: AttackBatch, member: Any, norm: Any, left: list[int], eps: list[float]) -> Tensor:
     """Images at the positions `left` after 4 steps, or 40 queries, of a member."""
     module = TorchModule(batch, lambda steps=1, note="": None)
-    search = Search(batch, module, "linf", eps, seeds=[7, 8], steps=4, n_queries=40)
-    found: Tensor = member(search, search.rows(torch.tensor(left)))
+    how = Search(batch, module, norm, eps, seeds=[7, 8], steps=4, n_queries=40)
+    found: Tensor = member(how, how.rows(torch.tensor(left)))
     return found
 
 
-@pytest.mark.parametrize(("member", "eps"), [(square_once, [0.2, 0.3]), (apgd_t, [0.02, 0.03])])
+@pytest.mark.parametrize(
+    ("member", "norm", "eps"),
+    [
+        (square_once, "linf", [0.2, 0.3]),
+        (apgd_t, "linf", [0.02, 0.03]),
+        (apgd_ce, "l2", [1.2, 1.4]),
+        (apgd_t, "l1", [12.0, 15.0]),
+    ],
+)
 def test_what_is_found_does_not_depend_on_which_images_are_left(
-    member: Any, eps: list[float]
+    member: Any, norm: str, eps: list[float]
 ) -> None:
     """Position 12 + n is image n at the second eps."""
     batch = make_digit_batch(12)
-    all_images = search_in_linf(batch, member, list(range(24)), eps)
+    all_images = search(batch, member, norm, list(range(24)), eps)
     some = [17, 11, 2, 5]
-    assert torch.allclose(
-        search_in_linf(make_digit_batch(12), member, some, eps), all_images[some], rtol=0, atol=1e-6
-    )
+    found = search(make_digit_batch(12), member, norm, some, eps)
+    assert torch.allclose(found, all_images[some], rtol=0, atol=1e-6)
     n_found = len({tuple(image.flatten().tolist()) for image in [*batch.images, *all_images]}) - 12
     assert n_found > 12
 
@@ -118,11 +135,11 @@ def test_square_attacks_each_image_once(monkeypatch: pytest.MonkeyPatch) -> None
         return square(module, images, *columns, **options)
 
     eps = [0.2, 0.3]
-    all_images = search_in_linf(make_digit_batch(12), square_once, list(range(24)), eps)
+    all_images = search(make_digit_batch(12), square_once, "linf", list(range(24)), eps)
     monkeypatch.setattr(_autoattack_members, "square", spy)
     batch = make_digit_batch(12)
     for left in ([0, 4, 21], [21, 3, 0], [4]):
-        assert torch.equal(search_in_linf(batch, square_once, left, eps), all_images[left])
+        assert torch.equal(search(batch, square_once, "linf", left, eps), all_images[left])
     assert n_attacked == [3, 1]
 
 
