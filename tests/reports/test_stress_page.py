@@ -92,6 +92,8 @@ def test_the_page_shows_the_numbers_of_its_files(folder: Path, chromium: Chromiu
     with chromium.page(1200, 900) as page:
         page.open(folder / "report.html")
         assert f"{left:.1%}" in texts(page, ".tile b")
+        # Two layers of stride 2 make 7 of 28 pixels.
+        assert any("A map has 7 × 7 entries" in text for text in texts(page, "p"))
         for result, row in zip(results, texts(page, "#table-sources tbody tr"), strict=False):
             assert result.sha256[:16] in row
         for name, row in zip(names, texts(page, "#table-accuracies tbody tr"), strict=True):
@@ -145,6 +147,17 @@ def test_the_headline_follows_from_the_accuracies(
     assert verdict(with_correct(n_clean, n_left))[:2] == (tone, headline)
 
 
+def test_a_few_images_decide_nothing() -> None:
+    """Wilson's interval of 1/2 is [0.095, 0.905], of 1/4 [0.046, 0.699], of 1/9 [0.020, 0.435]."""
+    for n, headline in {
+        2: "With 2 images, it is open whether mine is robust at ε = 0.3.",
+        4: "With 4 images, it is open whether mine is robust at ε = 0.3.",
+        9: "mine is not robust at ε = 0.3: what is left may be guessing.",
+    }.items():
+        result = make_result("pgd", {(0.3, 200): range(1)}, [200], n=n)
+        assert verdict(result).headline == headline
+
+
 def test_the_verdict_is_on_all_attacks_together() -> None:
     """PGD leaves images 0 to 99, the other attack 50 to 199."""
     other = make_result("margin_pgd", {(0.3, 100): range(50, 200)}, [1, 100])
@@ -154,9 +167,14 @@ def test_the_verdict_is_on_all_attacks_together() -> None:
 
 
 def test_attacks_that_leave_the_same_are_all_named() -> None:
-    other = make_result("margin_pgd", {(0.3, 100): range(100)}, [1, 100])
-    sentences = " ".join(verdict(with_correct(200, 100), other).sentences)
-    assert "The strongest single attacks, pgd and margin_pgd, each leave 50.0%." in sentences
+    others = [
+        make_result("margin_pgd", {(0.3, 100): range(100)}, [1, 100], attack=name)
+        for name in ("first", "second")
+    ]
+    sentences = " ".join(verdict(with_correct(200, 100), *others).sentences)
+    assert "The strongest single attacks, pgd, first and second, each leave 50.0%." in sentences
+    sentences = " ".join(verdict(with_correct(200, 100), others[0]).sentences)
+    assert "The strongest single attacks, pgd and first, each leave 50.0%." in sentences
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from irpipe.analysis.roles import (
     roles,
     white_box_correct,
 )
-from irpipe.results.labels import EPS_TOLERANCE, eps_label
+from irpipe.results.labels import EPS_TOLERANCE, counted, eps_label
 from irpipe.results.result import Result
 from irpipe.statistics import wilson
 
@@ -168,8 +168,8 @@ def _one_step(
     few_accuracy = float(few_correct.mean())
     accuracy = float(correct.mean())
     numbers = (
-        f"accuracy {few_accuracy:.3f} under {fewest}, "
-        f"{accuracy:.3f} under {max(map(most_steps, margin_pgd))}"
+        f"accuracy {few_accuracy:.3f} under {counted(fewest, 'step')}, "
+        f"{accuracy:.3f} under {counted(max(map(most_steps, margin_pgd)), 'step')}"
     )
     return MaskingFlag(
         ONE_STEP, leaves_fewer(few_correct, correct), few_accuracy, accuracy, numbers
@@ -257,8 +257,7 @@ def _steps_too_short(pgd: Sequence[Result], eps: float) -> MaskingFlag:
         steps, factor = most_steps(result), options["step_size_factor"]
         step_size = options["step_size"] if factor is None else factor * eps / steps
         reached.append(steps * step_size)
-        noun = "step" if steps == 1 else "steps"
-        texts.append(f"{steps} {noun} of {step_size:.3g} can go {reached[-1]:.3g}")
+        texts.append(f"{counted(steps, 'step')} of {step_size:.3g} can go {reached[-1]:.3g}")
     least = min(reached)
     is_raised = least < eps - EPS_TOLERANCE
     numbers = f"{'; '.join(texts)}, eps is {eps_label(eps)}"

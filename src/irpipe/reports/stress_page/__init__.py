@@ -134,5 +134,6 @@ def _render(
         examples=map_examples(run.maps) if run.maps else [],
         norm=NORM_SYMBOLS[numbers.norm] if numbers else "",
         rescore=_rescore_command(folder, run.source, sources[0]) if sources else "",
+        map_size=" × ".join(map(str, run.maps.arrays["cam"].shape[-2:])) if run.maps else "",
         maps_eps=eps_label(run.maps.attrs["options"]["pgd_eps"]) if run.maps else "",
     )

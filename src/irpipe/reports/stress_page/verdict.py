@@ -7,6 +7,7 @@ from typing import NamedTuple
 from irpipe.analysis.gradient_masking import FLAG_NAMES, About, is_suspected, raised_names
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
+from irpipe.results.labels import counted
 from irpipe.results.rank_correlation import RankCorrelation
 from irpipe.results.stress_record import Attempt
 
@@ -72,10 +73,17 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
             f"Do not trust the accuracy of {network} at {eps} yet: its gradients seem to be masked."
         )
     if worst.low <= numbers.chance:
+        if clean and worst.high >= MOST * clean.value:
+            images = counted(worst.n, "image")
+            return "unknown", f"With {images}, it is open whether {network} is robust at {eps}."
         return "bad", f"{network} is not robust at {eps}: what is left may be guessing."
     if clean is None:
         return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
-    share = worst.value / clean.value
+    return _headline_above_chance(network, worst.value / clean.value, eps)
+
+
+def _headline_above_chance(network: str, share: float, eps: str) -> tuple[str, str]:
+    """The headline on a network that keeps a `share` of its clean accuracy."""
     if share < MOST:
         return "mixed", f"{network} loses most of its accuracy at {eps}."
     kept = "nearly all" if share >= NEARLY_ALL else "most"
@@ -105,7 +113,8 @@ def _strongest_sentence(numbers: StressNumbers) -> str:
     names = [name for name, measured in left.items() if measured.value == lowest]
     if len(names) == 1:
         return f"The strongest single attack, {names[0]}, leaves {lowest:.1%}."
-    return f"The strongest single attacks, {' and '.join(names)}, each leave {lowest:.1%}."
+    listed = f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"The strongest single attacks, {listed}, each leave {lowest:.1%}."
 
 
 def masking_sentence(numbers: StressNumbers) -> str:
