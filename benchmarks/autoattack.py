@@ -42,7 +42,7 @@ def authors_survivors(setup: Setup, path: Path) -> np.ndarray:
     adversarial, _ = authors.run_standard_evaluation(images, sample.labels, batch_size=N_IMAGES)
     with torch.no_grad():
         is_correct = network(adversarial).argmax(dim=1) == sample.labels
-    return is_correct.cpu().numpy()
+    return np.asarray(is_correct.cpu())
 
 
 def _options() -> dict[str, object]:
@@ -53,9 +53,9 @@ def _options() -> dict[str, object]:
 def rows(setup: Setup) -> Iterator[Row]:
     """Yield the comparison."""
     path = setup.checkpoint("mnist", "small", "int")
-    (own, expected), seconds = time_in_turns(
+    (own, expected), (seconds, other_seconds) = time_in_turns(
         1, partial(irpipe_survivors, setup, path), partial(authors_survivors, setup, path)
     )
     equal = f"{int((own != expected).sum())} of {N_IMAGES} images differ"
     work = f"AutoAttack, MNIST Small int, eps = {EPS}, {N_IMAGES} images"
-    yield comparison(work, "pyautoattack", *seconds, equal)
+    yield comparison(work, "pyautoattack", seconds, other_seconds, equal)

@@ -34,8 +34,10 @@ def rows(setup: Setup) -> Iterator[Row]:
     """Yield a comparison for Int and one for Adv on MNIST Small."""
     for method in ("int", "adv"):
         run = partial(correct_images, setup.checkpoint("mnist", "small", method), setup.data)
-        (skipping, attacking), seconds = time_in_turns(1, partial(run, True), partial(run, False))
+        (skipping, attacking), (seconds, other_seconds) = time_in_turns(
+            1, partial(run, True), partial(run, False)
+        )
         n_differ = int((skipping != attacking).sum())
         work = f"AutoAttack, MNIST Small {method}, {N_IMAGES} images"
         equal = f"{n_differ} of {skipping.size} outcomes differ"
-        yield comparison(work, "without certificates", *seconds, equal)
+        yield comparison(work, "without certificates", seconds, other_seconds, equal)

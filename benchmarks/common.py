@@ -70,7 +70,7 @@ def time_in_turns(
         for index, function in enumerate(functions):
             begin = time.perf_counter()
             results[index] = function()
-            if torch.cuda.is_initialized():
+            if torch.cuda.is_available():
                 torch.cuda.synchronize()
             seconds[index].append(time.perf_counter() - begin)
     return results, seconds

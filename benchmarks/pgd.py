@@ -136,14 +136,14 @@ def compare(setup: Setup, dataset: str, model: str, method: str, n_images: int, 
     path = setup.checkpoint(dataset, model, method)
     # The first call reads code and data into memory, so it is not timed.
     irpipe_accuracies(path, setup.data, 2, setup.device)
-    (accuracies, expected), seconds = time_in_turns(
+    (accuracies, expected), (seconds, other_seconds) = time_in_turns(
         setup.rounds,
         partial(irpipe_accuracies, path, setup.data, n_images, setup.device),
         partial(other_accuracies, path, setup.data, n_images, ATTACKS[other], setup.device),
     )
     n_equal = int((np.abs(accuracies - expected) < 0.5 / n_images).sum())
     work = f"PGD, {dataset} {model} {method}, {n_images} images"
-    return comparison(work, other, *seconds, f"{n_equal} of {accuracies.size} cells")
+    return comparison(work, other, seconds, other_seconds, f"{n_equal} of {accuracies.size} cells")
 
 
 def rows(setup: Setup) -> Iterator[Row]:

@@ -1,6 +1,7 @@
 """A network by torch's layers alone, as other programs would get it."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        backbone = copy.deepcopy(network.backbone)
+        backbone: Any = copy.deepcopy(network.backbone)
         irpipe_conv = backbone[0]
         first_conv = nn.Conv2d(
             irpipe_conv.in_channels,

@@ -93,7 +93,8 @@ def plain_step(
             perturbed = perturbed + INNER_STEP_SIZE * gradient.sign()
             perturbed = perturbed.clamp(lower, upper).clamp(0, 1)
         optimiser.zero_grad()
-        plain_loss(network, method, images, labels)(perturbed.detach()).backward()
+        loss = plain_loss(network, method, images, labels)(perturbed.detach())
+        torch.autograd.backward(loss)
         optimiser.step()
 
     return step
