@@ -7,7 +7,11 @@ from small_referee import SHAPE, TinyProblem, tiny_image, tiny_network
 from torch import Tensor
 
 from irpipe.certification.counterexample import descend
-from irpipe.certification.layer2_bounds import layer2_interval
+from irpipe.certification.layer2_bounds import (
+    crown_interval,
+    layer2_interval,
+    optimised_interval,
+)
 from irpipe.certification.margin_bounds import margin_bounds, margins_of
 from irpipe.certification.patch_network import PatchNetwork
 from irpipe.certification.relaxation import Interval, clipped_ball, layer1_interval
@@ -101,6 +105,28 @@ def test_the_bounds_of_layer_1_are_reached() -> None:
     # The place (1, 1) of layer 1 sees pixels 1 to 4.
     reached = problem.patches.layer1(corner)[0, 1, 1, 1]
     torch.testing.assert_close(reached, problem.interval1.upper[0, 1, 1, 1])
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_crown_bounds_what_intervals_leave_open(shape: tuple[int, int, int]) -> None:
+    """Intervals patch by patch, and CROWN as the search for alphas that takes no step."""
+    patches = PatchNetwork(random_network("small", shape).requires_grad_(False), shape)
+    ball = clipped_ball(random_images(shape, 2), EPS)
+    interval1 = layer1_interval(patches, ball)
+    positive, negative = patches.weight2.clamp(min=0).t(), patches.weight2.clamp(max=0).t()
+    lowest, highest = (patches.hidden.cut(bound.clamp(min=0)) for bound in interval1)
+    lower = lowest @ positive + highest @ negative + patches.bias2
+    upper = highest @ positive + lowest @ negative + patches.bias2
+    everywhere = Interval(torch.full_like(lower, -1e9), torch.full_like(lower, 1e9))
+    crown, _ = optimised_interval(patches, ball, interval1, everywhere, 0)
+    is_open = (lower < 0) & (upper > 0)
+    assert is_open.any()
+    expected = Interval(
+        torch.where(is_open, torch.maximum(lower, crown.lower), lower),
+        torch.where(is_open, torch.minimum(upper, crown.upper), upper),
+    )
+    found = crown_interval(patches, ball, interval1)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_optimised_alphas_tighten_layer_2() -> None:

@@ -41,10 +41,10 @@ def descend(
     constant: Tensor,
     n_steps: int,
 ) -> Descent:
-    """Lower margins f = sum over p of m_p relu(z2_p) + c by PGD within `eps` of one image.
+    """Lower margins f = sum over p of m_p relu(z2_p) + c by PGD within `eps` of clean images.
 
-    `clean` is `[C, H, W]`, `starts` are `[R, C, H, W]`, `coefficients` m are
-    `[R, P, c2]`, `constant` c is `[R]`. The steps are a falling share of eps
+    `clean` are `[R, C, H, W]`, or one `[C, H, W]` for all; `starts` are `[R, C, H, W]`,
+    `coefficients` m are `[R, P, c2]`, `constant` c is `[R]`. The steps are a falling share of eps
     times the gradient's sign.
     """
     lower = (clean - eps).clamp(min=0)

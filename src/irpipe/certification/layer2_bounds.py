@@ -107,13 +107,40 @@ def layer2_interval(
 def crown_interval(network: PatchNetwork, ball: Ball, interval1: Interval) -> Interval:
     """Return the bounds of z2 by interval arithmetic, `[B, P, c2]`.
 
-    Those of neurons that these leave open are CROWN's where these are better.
+    Those of neurons that these leave open are CROWN's where these are better. With CROWN's lower
+    and upper slope s and t of layer 1, rows W2 and -W2 have
+
+        Az1 = +-W2 (s + t) / 2 - |W2| (t - s) / 2
+
+    so that two products with K serve both. All but A0 r is a convolution.
     """
-    positive, negative = network.weight2.clamp(min=0).t(), network.weight2.clamp(max=0).t()
-    lowest, highest = (network.hidden.cut(bound.clamp(min=0)) for bound in interval1)
-    lower = lowest @ positive + highest @ negative + network.bias2
-    upper = highest @ positive + lowest @ negative + network.bias2
-    return optimised_interval(network, ball, interval1, Interval(lower, upper), 0)[0]
+    weight, bias = network.conv2, network.bias2
+    positive, negative = weight.clamp(min=0), weight.clamp(max=0)
+    lowest, highest = (bound.clamp(min=0) for bound in interval1)
+    lower = network.convolve2(lowest, positive) + network.convolve2(highest, negative) + bias
+    upper = network.convolve2(highest, positive) + network.convolve2(lowest, negative) + bias
+    relaxation = relax(interval1)
+    lower_slope = relaxation.active + relaxation.is_open * default_alpha(interval1)
+    mean, half = (lower_slope + relaxation.slope) / 2, (relaxation.slope - lower_slope) / 2
+    center = network.layer1(ball.center)
+    at_center = network.layer2(mean * center)
+    spread = network.convolve2(half * center, weight.abs())
+    below = at_center - spread + network.convolve2(relaxation.intercept, negative)
+    above = at_center + spread + network.convolve2(relaxation.intercept, positive)
+    means, halves = (network.hidden.cut(part).flatten(0, 1) for part in (mean, half))
+    radius = network.receptive.cut(ball.radius).flatten(0, 1)
+    open_rows = torch.nonzero((lower < 0) & (upper > 0))
+    for image, place, channel in (rows.unbind(1) for rows in torch.split(open_rows, ROWS_AT_ONCE)):
+        patch = image * network.n_places + place
+        rows = network.weight2[channel]
+        odd = (rows * means[patch]) @ network.composed
+        even = (rows.abs_() * halves[patch]) @ network.composed
+        position = (image, place, channel)
+        change = ((even - odd).abs_() * radius[patch]).sum(dim=1)
+        lower[position] = torch.maximum(lower[position], below[position] - change)
+        change = ((even + odd).abs_() * radius[patch]).sum(dim=1)
+        upper[position] = torch.minimum(upper[position], above[position] + change)
+    return Interval(lower, upper)
 
 
 def optimised_interval(

@@ -1,4 +1,4 @@
-"""The network Small as products of patches with matrices, the form in which bounds are computed."""
+"""The network Small as bounds need it: convolutions, and products of patches with matrices."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from irpipe.errors import IrpipeError
 from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.input_conv import input_gradient
 from irpipe.networks.network import Network
 from irpipe.networks.two_layer import is_two_layer
 
@@ -60,7 +61,7 @@ class PatchNetwork:
     a = c1 k k entries of layer 1 and of q pixels:
 
     - `conv1`: W1, `[c1, C, k, k]`; `bias1`: b1, `[c1]`;
-    - `weight2`: W2, `[c2, a]`; `bias2`: b2, `[c2]`;
+    - `conv2`: W2, `[c2, c1, k, k]`, and as a matrix `weight2`, `[c2, a]`; `bias2`: b2, `[c2]`;
     - `composed`: K, `[a, q]`; `patch_bias1`: b1_p, `[a]`, the same at all places;
     - `is_inside`: whether an entry of h1_p lies in the layer and not in its padding, `[P, a]`;
     - `head`: M, `[classes, P, c2]`; `head_bias`: b, `[classes]`.
@@ -82,7 +83,8 @@ class PatchNetwork:
         self.conv1 = conv1.weight.detach().contiguous()
         self.bias1 = _bias(conv1)
         self.bias2 = _bias(conv2)
-        self.weight2 = conv2.weight.detach().flatten(1).contiguous()
+        self.conv2 = conv2.weight.detach().contiguous()
+        self.weight2 = self.conv2.flatten(1)
         self.pixels = _patches(conv1)
         self.hidden = _patches(conv2)
         # Patches of the image that places of layer 2 see.
@@ -94,7 +96,14 @@ class PatchNetwork:
         hidden = self.layer1(self.conv1.new_zeros(1, *self.shape))
         self.hidden_size = (hidden.shape[2], hidden.shape[3])
         self.is_inside = self.hidden.cut(torch.ones_like(hidden))[0] > 0
+        hidden2 = F.conv2d(hidden, self.conv2, None, self.hidden.stride, self.hidden.padding)
         self.n_places = len(self.is_inside)
+        self.grid = (hidden2.shape[2], hidden2.shape[3])
+        # The last rows and columns of layer 1, which the stride leaves out.
+        self.left_out = [
+            (length + 2 * self.hidden.padding - self.hidden.size) % self.hidden.stride
+            for length in self.hidden_size
+        ]
         n_entries = self.weight2.shape[1]
         units = torch.eye(n_entries, device=self.conv1.device, dtype=self.conv1.dtype)
         units = units.view(n_entries, len(self.bias1), self.hidden.size, self.hidden.size)
@@ -118,20 +127,26 @@ class PatchNetwork:
 
     def layer2(self, hidden: Tensor) -> Tensor:
         """Return z2 `[B, P, c2]` of h1 `[B, c1, h, w]`."""
-        return self.hidden.cut(hidden) @ self.weight2.t() + self.bias2
+        return self.convolve2(hidden, self.conv2) + self.bias2
+
+    def convolve2(self, hidden: Tensor, weight: Tensor) -> Tensor:
+        """Return what layer 2 with another `weight` makes of `hidden`, without bias."""
+        outputs = F.conv2d(hidden, weight, None, self.hidden.stride, self.hidden.padding)
+        return outputs.flatten(2).transpose(1, 2).contiguous()
 
     def layer1_adjoint(self, coefficients: Tensor) -> Tensor:
         """Return W1' A `[B, C, H, W]` for `coefficients` A of z1 `[B, c1, h, w]`."""
-        patches = coefficients.flatten(2).transpose(1, 2) @ self.conv1.flatten(1)
-        return self.pixels.add(patches, self.shape[1:])
+        pixels = self.pixels
+        return input_gradient(
+            coefficients, self.conv1, self.shape[1:], pixels.stride, pixels.padding
+        )
 
     def layer2_adjoint(self, coefficients: Tensor) -> Tensor:
         """Return W2' A `[B, c1, h, w]` for `coefficients` A of z2 `[B, P, c2]`."""
-        return self.add_hidden(coefficients @ self.weight2)
-
-    def add_hidden(self, patches: Tensor) -> Tensor:
-        """Add up patches of layer 1, `[B, P, a]`, to `[B, c1, h, w]`."""
-        return self.hidden.add(patches, self.hidden_size)
+        outputs = coefficients.view(len(coefficients), *self.grid, -1).permute(0, 3, 1, 2)
+        stride, padding = self.hidden.stride, self.hidden.padding
+        inputs = F.conv_transpose2d(outputs, self.conv2, None, stride, padding, self.left_out)
+        return inputs.contiguous()
 
     def add_pixels(self, patches: Tensor) -> Tensor:
         """Add up patches of the image that places see, `[B, P, q]`, to `[B, C, H, W]`."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from irpipe.certification.certificate import EPS_MARGIN, MIN_MARGIN, Certificate, TargetProof
-from irpipe.certification.counterexample import descend
+from irpipe.certification.counterexample import Descent, descend
 from irpipe.certification.layer2_bounds import (
     N_STEPS,
     OptimisedRows,
@@ -112,8 +112,10 @@ def root_bounds(network: PatchNetwork, images: Tensor, labels: Tensor, eps: floa
     bounds = margin_bounds(network, ball, interval1, interval2, margins, 0)
     is_open = (logits.argmax(dim=1) == labels) & (bounds.lower.amin(dim=1) <= ENOUGH)
     adversarial: list[Tensor | None] = [None] * len(images)
-    for index in torch.nonzero(is_open)[:, 0].tolist():
-        adversarial[index] = _attack(network, images[index], eps, margins, bounds, index)
+    open_images = torch.nonzero(is_open)[:, 0]
+    descents = _attack(network, images, eps, margins, bounds, open_images)
+    for index, descent in zip(open_images.tolist(), descents, strict=True):
+        adversarial[index] = descent.misclassified()
         is_open[index] = adversarial[index] is None
     rows = _optimise(network, ball, interval1, interval2, margins, bounds, is_open)
     seconds = (time.thread_time() - start) / len(images)
@@ -122,23 +124,28 @@ def root_bounds(network: PatchNetwork, images: Tensor, labels: Tensor, eps: floa
 
 def _attack(
     network: PatchNetwork,
-    image: Tensor,
+    images: Tensor,
     eps: float,
     margins: Margins,
     bounds: MarginBounds,
-    index: int,
-) -> Tensor | None:
-    """Return a misclassified image, or None, after a short PGD on the hardest targets.
+    index: Tensor,
+) -> list[Descent]:
+    """Return what a short PGD on the hardest targets finds for the images at `index`.
 
     It starts at the image and at CROWN's minimiser.
     """
-    n_targets = min(ATTACK_TARGETS, len(bounds.lower[index]))
-    hardest = bounds.lower[index].topk(n_targets, largest=False).indices
-    starts = torch.cat([image.expand(n_targets, -1, -1, -1), bounds.minimiser[index, hardest]])
-    rows = hardest.repeat(2)
-    coefficients, constant = margins.coefficients[index, rows], margins.constant[index, rows]
-    descent = descend(network, image, eps, starts, coefficients, constant, ATTACK_STEPS)
-    return descent.misclassified()
+    if not len(index):
+        return []
+    n_targets = min(ATTACK_TARGETS, bounds.lower.shape[1])
+    target = bounds.lower[index].topk(n_targets, largest=False).indices.repeat(1, 2).flatten()
+    image = index.repeat_interleave(2 * n_targets)
+    clean = images[image]
+    is_clean_start = torch.arange(len(image), device=image.device) % (2 * n_targets) < n_targets
+    starts = torch.where(is_clean_start.view(-1, 1, 1, 1), clean, bounds.minimiser[image, target])
+    coefficients, constant = margins.coefficients[image, target], margins.constant[image, target]
+    descent = descend(network, clean, eps, starts, coefficients, constant, ATTACK_STEPS)
+    parts = (torch.split(tensor, 2 * n_targets) for tensor in descent)
+    return [Descent(*part) for part in zip(*parts, strict=True)]
 
 
 def _optimise(

@@ -1,5 +1,6 @@
 """The first convolution of a network, with a fast gradient for the image on a CPU."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch.nn.grad import conv2d_input, conv2d_weight
 
 
 def input_gradient(
-    gradient: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int
+    gradient: Tensor, weight: Tensor, size: Sequence[int], stride: int, padding: int
 ) -> Tensor:
     """Gradient of a convolution for its input, whose height and width are `size`.
 
@@ -25,7 +26,7 @@ def input_gradient(
         )
         return image_gradient
     patches = weight.flatten(1).t() @ gradient.flatten(2)
-    return F.fold(patches, size, weight.shape[2:], padding=padding, stride=stride)
+    return F.fold(patches, tuple(size), weight.shape[2:], padding=padding, stride=stride)
 
 
 class _Conv2dMatmulBackward(torch.autograd.Function):
