@@ -119,3 +119,18 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, by column."""
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def make_isa_result() -> Result:
+    """Four images, two points, and the measures l1 two and l2 two."""
+    result = make_result("isa", {}, [1, 2], n=4)
+    arrays = {
+        name: array[:, :2] if array.ndim == 3 else array for name, array in result.arrays.items()
+    }
+    del arrays["eps"], arrays["steps"]
+    arrays["measure"] = np.array([0, 1])
+    arrays["normalised_discrepancy"] = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
+    arrays["is_valid"] = np.zeros((4, 2, 2), bool)
+    arrays["is_valid"][[0, 2], 0, 1] = True  # discrepancies 1 and 9
+    options = {"interpreter": "cam", "norms": ["l1", "l2"], "class_sets": ["two"]}
+    return Result(result.attrs | {"options": options}, arrays)

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 import torch
 from made_batches import DIGIT_SHAPE, make_network
-from made_results import EPS, FALLING, make_map_result, make_proofs, make_result
+from made_results import EPS, FALLING, make_isa_result, make_map_result, make_proofs, make_result
 
 from irpipe import config
-from irpipe.datasets import load
+from irpipe.datasets import Images, load
 from irpipe.evaluation import evaluate_network
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import LoadedNetwork
@@ -23,6 +23,7 @@ N_IMAGES = 6
 # One attack of each kind whose results have other axes or arrays.
 ATTACKS: dict[str, dict[str, Any]] = {
     "aai": {"eps": [0, 0.1, 0.3], "steps": 2},
+    "certify": {"eps": [0, 0.008, 0.1], "leaves": 1},
     "gabor": {"eps": [10.0, 20.0], "steps": 2},
     "isa": {
         "eps_multipliers": [1.5, 2],
@@ -38,7 +39,10 @@ ATTACKS: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One result of each of ATTACKS, on a network with random weights and images of digits."""
+    """One result of each of ATTACKS, on a network with random weights and images of digits.
+
+    For `certify`, which leaves misclassified images alone, the network's predictions are true.
+    """
     network = make_network(1, DIGIT_SHAPE, 10)
     metadata = {
         "dataset": "digits",
@@ -49,11 +53,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     loaded = LoadedNetwork(network, FoldedNetwork(network, DIGIT_SHAPE), metadata, "feed")
     folder = tmp_path_factory.mktemp("results")
-    test = load({"kind": "digits"}, Path("unused"), "test")
+    digits = load({"kind": "digits"}, Path("unused"), "test")
+    predicted = Images(digits.images, network(digits.images).argmax(dim=1))
     for kind, options in ATTACKS.items():
         entry = {"kind": kind, "images": N_IMAGES, "batch_size": N_IMAGES} | options
         resolved = config.resolve_named("attacks", entry, "test")
         device = torch.device("cpu")
+        test = predicted if kind == "certify" else digits
         result = evaluate_network(loaded, f"my_{kind}", resolved, test, device, "c0de")
         write_result(folder / "digits" / "small" / f"{kind}.h5", result)
     return folder
@@ -114,21 +120,6 @@ def test_tau_by_hand() -> None:
     # Standard errors of the two means are 0.3 / sqrt(80) and 0.31 / sqrt(200).
     assert (row.tau_low, row.tau_high) == pytest.approx((0.434, 0.566), abs=0.01)
     assert (row.tau_all_low, row.tau_all_high) == pytest.approx((0.157, 0.243), abs=0.01)
-
-
-def make_isa_result() -> Result:
-    """Four images, two points, and the measures l1 two and l2 two."""
-    result = make_result("isa", {}, [1, 2], n=4)
-    arrays = {
-        name: array[:, :2] if array.ndim == 3 else array for name, array in result.arrays.items()
-    }
-    del arrays["eps"], arrays["steps"]
-    arrays["measure"] = np.array([0, 1])
-    arrays["normalised_discrepancy"] = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
-    arrays["is_valid"] = np.zeros((4, 2, 2), bool)
-    arrays["is_valid"][[0, 2], 0, 1] = True  # discrepancies 1 and 9
-    options = {"interpreter": "cam", "norms": ["l1", "l2"], "class_sets": ["two"]}
-    return Result(result.attrs | {"options": options}, arrays)
 
 
 def test_discrepancy_by_hand() -> None:
@@ -214,27 +205,34 @@ def test_image_rows_have_the_means_of_the_table(folder: Path) -> None:
 
 # --- tables
 
-TABLES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "pgd_eps": (accuracy_table, {"attack": "my_pgd", "steps": 3}),
-    "pgd_steps": (accuracy_table, {"attack": "my_pgd", "sweep": "steps"}),
-    "aai": (tau_table, {"attack": "my_aai"}),
-    "gabor": (unforeseen_table, {"attacks": ["my_gabor"]}),
+TABLES: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "pgd_eps": (accuracy_table, {"attack": "my_pgd", "steps": 3}, 2),
+    "pgd_steps": (accuracy_table, {"attack": "my_pgd", "sweep": "steps"}, 2),
+    "certify": (accuracy_table, {"attack": "my_certify"}, 9),  # three shares at three eps
+    "aai": (tau_table, {"attack": "my_aai"}, 2),
+    "gabor": (unforeseen_table, {"attacks": ["my_gabor"]}, 2),
 }
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_have_the_numbers_of_the_frame(name: str, folder: Path, tmp_path: Path) -> None:
-    report, options = TABLES[name]
+    report, options, n_rows = TABLES[name]
     frame = to_frame(result := read(folder, name.partition("_")[0]))
     table = pd.read_csv(report.report([result], tmp_path / "t", title="T", **options)[0])
-    assert len(table) == 2
+    assert len(table) == n_rows
     for row in table.itertuples():
         (cell,) = frame[(frame.eps == row.eps) & (frame.steps == row.steps)].to_dict("records")
-        name, n = ("tau", "tau_n") if row.metric == "kendall_tau" else ("accuracy", "n")
+        name, n = ("tau", "tau_n") if row.metric == "kendall_tau" else (row.metric, "n")
         expected = [cell[name], cell[f"{name}_low"], cell[f"{name}_high"], cell[n]]
         assert [row.value, row.low, row.high, row.n] == pytest.approx(
             expected, abs=5e-7, nan_ok=True
         )
+
+
+def test_the_result_of_certify_has_images_of_each_status(folder: Path) -> None:
+    frame = to_frame(read(folder, "certify")).set_index("eps")
+    assert (frame.certified * N_IMAGES).tolist() == pytest.approx([6, 5, 0])
+    assert (frame.undecided * N_IMAGES).tolist() == pytest.approx([0, 1, 0])
 
 
 def test_the_scores_of_table_1_follow_from_the_frame(tmp_path: Path) -> None:
@@ -254,46 +252,3 @@ def test_the_scores_of_table_1_follow_from_the_frame(tmp_path: Path) -> None:
     assert images.groupby("measure").minimum.mean().tolist() == [10, 9]
     table = pd.read_csv(isa_table.report([result], tmp_path / "t", title="T")[0])
     assert table.nds.tolist() == [10, 9]
-
-
-# --- columns
-
-
-def test_columns_and_dtypes() -> None:
-    frame = to_frame([make_result("pgd", {}, [1]), make_isa_result()])
-    text = ("dataset", "model", "method", "run", "attack", "kind", "eps_norm", "measure")
-    text += ("network_sha256", "data_sha256", "code_hash", "device")
-    integers = {"seed": "int64", "point": "int64", "n": "int64"}
-    integers |= dict.fromkeys(("steps", "tau_n", "tau_undefined", "n_valid"), "Int64")
-    expected = dict.fromkeys(text, "string") | integers
-    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
-        name: expected.get(name, "float64") for name in frame
-    }
-    assert list(frame) == [
-        *("dataset", "model", "method", "run", "attack", "kind", "seed"),
-        *("eps", "eps_norm", "point", "steps", "measure"),
-        *("n", "accuracy", "accuracy_low", "accuracy_high"),
-        *("certified", "certified_low", "certified_high"),
-        *("undecided", "undecided_low", "undecided_high", "mean_linf_distance"),
-        *("tau", "tau_n", "tau_low", "tau_high", "tau_all", "tau_all_low", "tau_all_high"),
-        *("tau_undefined", "mean_normalised_discrepancy", "n_valid"),
-        *("network_sha256", "data_sha256", "code_hash", "train_eps", "device"),
-    ]
-    assert frame.iloc[0][["network_sha256", "data_sha256", "code_hash", "device"]].tolist() == [
-        *("feed", "beef", "c0de", "cpu")
-    ]
-    assert (frame.train_eps == 0.3).all()
-    assert (frame.seed == 99).all()
-
-
-def test_extra_columns_of_images_keep_their_type() -> None:
-    """An array that another kind does not have is missing there, and makes no integer a float."""
-    first = make_isa_result()
-    first.arrays["target"] = np.full((4, 2, 2), 7)
-    frame = to_frame([first, make_result("pgd", {}, [1], n=3)], per_image=True)
-    assert str(frame.target.dtype) == "Int64"
-    assert str(frame.is_valid.dtype) == "boolean"
-    assert str(frame.correct.dtype) == "bool"
-    assert frame.target[:16].tolist() == [7] * 16
-    assert frame.target[16:].isna().all()
-    assert list(frame)[-5:] == ["network_sha256", "data_sha256", "code_hash", "train_eps", "device"]

@@ -1,4 +1,4 @@
-"""What to_frame reads and refuses, and what it costs."""
+"""What to_frame reads and refuses, its columns, and what it costs."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_results import EPS, make_map_result, make_result
+from made_results import EPS, make_isa_result, make_map_result, make_result
 
 from irpipe.errors import IrpipeError
 from irpipe.results import to_frame
@@ -70,6 +70,46 @@ def test_results_of_another_version_are_named(tmp_path: Path) -> None:
     del result.attrs["train_eps"]
     with pytest.raises(IrpipeError, match=r"int/released/pgd: .* no attribute 'train_eps'"):
         to_frame(result)
+
+
+def test_columns_and_dtypes() -> None:
+    frame = to_frame([make_result("pgd", {}, [1]), make_isa_result()])
+    text = ("dataset", "model", "method", "run", "attack", "kind", "eps_norm", "measure")
+    text += ("network_sha256", "data_sha256", "code_hash", "device")
+    integers = {"seed": "int64", "point": "int64", "n": "int64"}
+    integers |= dict.fromkeys(("steps", "tau_n", "tau_undefined", "n_valid"), "Int64")
+    expected = dict.fromkeys(text, "string") | integers
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == {
+        name: expected.get(name, "float64") for name in frame
+    }
+    assert list(frame) == [
+        *("dataset", "model", "method", "run", "attack", "kind", "seed"),
+        *("eps", "eps_norm", "point", "steps", "measure"),
+        *("n", "accuracy", "accuracy_low", "accuracy_high"),
+        *("certified", "certified_low", "certified_high"),
+        *("undecided", "undecided_low", "undecided_high", "mean_linf_distance"),
+        *("tau", "tau_n", "tau_low", "tau_high", "tau_all", "tau_all_low", "tau_all_high"),
+        *("tau_undefined", "mean_normalised_discrepancy", "n_valid"),
+        *("network_sha256", "data_sha256", "code_hash", "train_eps", "device"),
+    ]
+    assert frame.iloc[0][["network_sha256", "data_sha256", "code_hash", "device"]].tolist() == [
+        *("feed", "beef", "c0de", "cpu")
+    ]
+    assert (frame.train_eps == 0.3).all()
+    assert (frame.seed == 99).all()
+
+
+def test_extra_columns_of_images_keep_their_type() -> None:
+    """An array that another kind does not have is missing there, and makes no integer a float."""
+    first = make_isa_result()
+    first.arrays["target"] = np.full((4, 2, 2), 7)
+    frame = to_frame([first, make_result("pgd", {}, [1], n=3)], per_image=True)
+    assert str(frame.target.dtype) == "Int64"
+    assert str(frame.is_valid.dtype) == "boolean"
+    assert str(frame.correct.dtype) == "bool"
+    assert frame.target[:16].tolist() == [7] * 16
+    assert frame.target[16:].isna().all()
+    assert list(frame)[-5:] == ["network_sha256", "data_sha256", "code_hash", "train_eps", "device"]
 
 
 def test_importing_results_is_cheap() -> None:
