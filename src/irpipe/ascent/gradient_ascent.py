@@ -51,11 +51,7 @@ def chain_gradient(
     """
     variable = point.to(torch.float32, copy=True).requires_grad_()
     output, output_gradient = chain(variable)
-    if output_gradient is not None:
-        # The gradient of this sum for `output` is `output_gradient`. To pass it to torch itself
-        # would import sympy, which takes longer than some attacks.
-        output = (output * output_gradient).sum()
-    (gradient,) = torch.autograd.grad(output, variable)
+    (gradient,) = torch.autograd.grad(output, variable, output_gradient)
     return gradient
 
 
