@@ -45,7 +45,7 @@ def n_apgd_targets(n_classes: int, norm: EpsNorm) -> int:
 def apgd_ce(search: Search, rows: Rows) -> Tensor:
     """APGD on the cross-entropy."""
     n_starts = L1_STARTS if search.norm == "l1" else 1
-    return _apgd(search, rows, import_pyautoattack().APGD, [None] * n_starts)
+    return _apgd(search, rows, import_pyautoattack().APGD, [1] * n_starts)
 
 
 def apgd_t(search: Search, rows: Rows) -> Tensor:
@@ -54,42 +54,52 @@ def apgd_t(search: Search, rows: Rows) -> Tensor:
     return _apgd(search, rows, import_pyautoattack().APGDT, list(range(2, n_targets + 2)))
 
 
-def _apgd(search: Search, rows: Rows, member_class: Any, ranks: Sequence[int | None]) -> Tensor:
+def _apgd(search: Search, rows: Rows, member_class: Any, ranks: Sequence[int]) -> Tensor:
     """The misclassified images that APGD found, else the clean ones.
 
-    For each of `ranks` there is a run, on what the runs before left. It aims at the class with the
-    logit of this rank; rank 2 is the second largest one. The starts are drawn for all images of the
-    batch, so that they do not depend on which images are left.
+    For each of `ranks` there is a run, on what the runs before left. The targeted one aims at the
+    class with the logit of this rank; rank 2 is the second largest one. Of few images, as many runs
+    as fill a chunk are made together, and the first one that succeeds counts. The starts are drawn
+    for all images of the batch, so that they do not depend on which images are left.
     """
     images = search.batch.images
     attacked = rows.images.clone()
     generators = seeded(search.seeds)
     left = torch.arange(len(attacked), device=attacked.device)
-    for rank in ranks:
-        drawn = draw_stacked(generators, *images.shape, gaussian=search.norm != "linf")
-        noise = drawn[rows.eps_number[left].cpu(), rows.image[left].cpu()].to(images.device)
-        columns = [tensor[left] for tensor in rows[:3]]
-        run = partial(_run_apgd_in_l1 if search.norm == "l1" else _run_apgd, search, member_class)
+    run = partial(_run_apgd_in_l1 if search.norm == "l1" else _run_apgd, search, member_class)
+    while len(ranks) and len(left):
+        n_runs = max(1, ROWS_PER_CHUNK // len(left))
+        now, ranks = ranks[:n_runs], ranks[n_runs:]
+        cells = rows.eps_number[left].cpu(), rows.image[left].cpu()
+        drawn = [
+            draw_stacked(generators, *images.shape, gaussian=search.norm != "linf")[cells]
+            for _ in now
+        ]
+        again = left.repeat(len(now))
+        columns = [tensor[again] for tensor in rows[:3]]
+        columns += [torch.cat(drawn).to(images.device)]
+        columns += [left.new_tensor(now).repeat_interleave(len(left))]
         with alone(search):
-            is_correct, misclassified = map_row_chunks(
-                partial(run, rank), *columns, noise, row_bytes=search.row_bytes
-            )
-        attacked[left[~is_correct]] = misclassified[~is_correct]
-        left = left[is_correct]
-        if not len(left):
-            break
+            is_correct, found = map_row_chunks(run, *columns, row_bytes=search.row_bytes)
+        is_correct = is_correct.view(len(now), -1)
+        first_success = is_correct.int().argmin(dim=0)  # 0 if there is none
+        is_left = is_correct.all(dim=0)
+        broken = torch.nonzero(~is_left)[:, 0]
+        attacked[left[broken]] = found[first_success[broken] * len(left) + broken]
+        left = left[is_left]
     return attacked
 
 
 def _apgd_towards(
-    search: Search, member_class: Any, rank: int | None, clean: Tensor, eps: Tensor | float
+    search: Search, member_class: Any, clean: Tensor, eps: Tensor | float, rank: Tensor
 ) -> Any:
-    """pyautoattack's APGD, aimed at the class of this rank."""
+    """pyautoattack's APGD; the targeted one aims at the class of each row's rank."""
     norm = PYAUTOATTACK_NORMS[search.norm]
     member = member_class(search.module, norm=norm, eps=eps, n_iter=search.steps, logger=SILENT)
     member.init_hyperparam(clean)
-    if rank is not None:
-        member.y_target = search.module(clean).argsort(dim=1)[:, -rank]
+    if member_class is import_pyautoattack().APGDT:
+        by_logit = search.module(clean).argsort(dim=1)
+        member.y_target = by_logit.gather(1, search.n_classes - rank[:, None])[:, 0]
     return member
 
 
@@ -97,14 +107,14 @@ def _apgd_towards(
 def _run_apgd(
     search: Search,
     member_class: Any,
-    rank: int | None,
     clean: Tensor,
     labels: Tensor,
     eps: Tensor,
     noise: Tensor,
+    rank: Tensor,
 ) -> list[Tensor]:
     """Whether rows stay correct, and for the others a misclassified image."""
-    member = _apgd_towards(search, member_class, rank, clean, eps)
+    member = _apgd_towards(search, member_class, clean, eps, rank)
     noise = 2 * noise - 1 if search.norm == "linf" else noise
     starts = clean + eps * member.normalize(noise)
     _, is_correct, _, misclassified = member.attack_single_run(clean, labels, starts)
@@ -112,9 +122,7 @@ def _run_apgd(
 
 
 @torch.no_grad()
-def _run_apgd_in_l1(
-    search: Search, member_class: Any, rank: int | None, *columns: Tensor
-) -> list[Tensor]:
+def _run_apgd_in_l1(search: Search, member_class: Any, *columns: Tensor) -> list[Tensor]:
     """As `_run_apgd`, but 30% of the steps are at 3 eps and 30% at 2 eps.
 
     In l1 pyautoattack takes one number as eps, so it gets the rows of each eps for themselves.
@@ -125,8 +133,8 @@ def _run_apgd_in_l1(
     stages = (3, n_larger), (2, n_larger), (1, search.steps - 2 * n_larger)
     parts = []
     for rows in zip(*(torch.split(column, counts) for column in columns), strict=True):
-        clean, labels, eps, noise = rows
-        member = _apgd_towards(search, member_class, rank, clean, float(eps[0]))
+        clean, labels, eps, noise, rank = rows
+        member = _apgd_towards(search, member_class, clean, float(eps[0]), rank)
         attacked = clean + noise
         for factor, member.n_iter in stages:
             member.eps = factor * float(eps[0])
