@@ -2,10 +2,12 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -13,10 +15,12 @@ from command_line import run, write_fitted_network
 from made_batches import make_digit_batch
 from torch import Tensor
 
-from irpipe.attacks import aai, autoattack, margin_pgd, pgd
+from irpipe.attacks import _certified, aai, autoattack, margin_pgd, pgd
+from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.config.kinds import resolve_entry
 from irpipe.datasets import load
 from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
+from irpipe.networks.network import Network
 from irpipe.results.labels import duration
 from irpipe.results.result import read_result
 
@@ -47,6 +51,31 @@ def test_eps_and_images_replace_those_of_every_attack(tmp_path: Path) -> None:
     assert len(maps.arrays["indices"]) == 11
     page = (tmp_path / "o" / "report.html").read_text(encoding="utf-8")
     assert "at ε\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}0.1 correctly" in page
+
+
+def test_the_attacks_share_what_is_certified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of 5 images is bounded once at 0.2 and, since it is not certified there, at 0.002."""
+    bounded: list[float] = []
+
+    def spy(network: Network, images: Tensor, labels: Tensor, eps: float) -> Iterator[Any]:
+        bounded.extend([eps] * len(images))
+        return certify_by_bounds(network, images, labels, eps)
+
+    monkeypatch.setattr(_certified, "certify_by_bounds", spy)
+    attacks = [
+        "first={kind: margin_pgd, steps: 2}",
+        "second={kind: autoattack, attacks_to_run: square, n_queries: 3, batch_size: 3}",
+    ]
+    options = ["--images", "5", "--eps", "0.2", "0.002", "--attacks"]
+    assert stress(tmp_path, *options, *attacks) == 0
+    shared = [read_result(tmp_path / "o" / f"{name}.h5").arrays for name in ("first", "second")]
+    # At eps 0, 0.2 and 0.002. At the last one, the first attack breaks the fifth image.
+    assert shared[0]["is_certified"][:, :, 0].sum(axis=0).tolist() == [0, 0, 4]
+    assert shared[0]["correct"][:, :, 0].sum(axis=0).tolist() == [5, 0, 4]
+    assert bounded == [0.2] * 5 + [0.002] * 5
+    np.testing.assert_array_equal(shared[0]["is_certified"], shared[1]["is_certified"])
 
 
 @pytest.mark.parametrize("eps", ["2", "-0.1", "much", "1/0"])

@@ -97,10 +97,10 @@ def test_ctrl_c_keeps_what_is_finished(
     write_fitted_network(tmp_path / "net.safetensors")
     counted = evaluation.evaluate_network
 
-    def interrupted(network: Any, name: str, *args: Any) -> Result:
+    def interrupted(network: Any, name: str, *args: Any, **keywords: Any) -> Result:
         if name == "b":
             raise KeyboardInterrupt
-        return counted(network, name, *args)
+        return counted(network, name, *args, **keywords)
 
     with monkeypatch.context() as patch:
         patch.setattr(evaluation, "evaluate_network", interrupted)

@@ -51,7 +51,7 @@ images, and it computes every prediction again.
 '''
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -80,6 +80,8 @@ class AttackBatch:
     - `offset`: position of the batch's first image in the sample.
     - `state`: a folder of this evaluation alone, in which an attack may keep what it has done. An
       interrupted evaluation finds it again. None means that nothing is kept.
+    - `certified`: whether bounds alone certify an image, by its position in the test set and eps;
+      what is proven joins it. Attacks on the same network and test set may share it.
     """
 
     network: "Network"
@@ -91,6 +93,7 @@ class AttackBatch:
     progress_label: str = ""
     offset: int = 0
     state: Path | None = None
+    certified: dict[tuple[int, float], bool] = field(default_factory=dict)
 
 
 class AttackOutput(NamedTuple):

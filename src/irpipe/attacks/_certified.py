@@ -14,9 +14,9 @@ from irpipe.runtime.threads import single_threaded_on_cpu
 def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified: bool) -> Tensor:
     """Return whether bounds alone certify each image at each eps, `[E, N]` (docs/certify.md).
 
-    Without `skip_certified` nothing is computed, and all of them are False.
-    Each proof was checked again in float64. What is certified at one eps is certified at all
-    smaller ones. Raises IrpipeError if the architecture has no proofs.
+    Without `skip_certified` nothing is computed, and all of them are False. What `batch.certified`
+    knows is not proven again. Each proof was checked again in float64. What is certified at one
+    eps is certified at all smaller ones. Raises IrpipeError if the architecture has no proofs.
     """
     is_certified = torch.zeros(len(eps), len(batch.labels), dtype=torch.bool)
     if not skip_certified:
@@ -28,12 +28,15 @@ def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified
         single_threaded_on_cpu(batch.images.device),
     ):
         for i in bounds.argsort(descending=True).tolist():
-            left = torch.nonzero(~is_certified[i])[:, 0]
-            advance(len(batch.labels) - len(left))
-            images, labels = batch.images[left], batch.labels[left]
+            left = torch.nonzero(~is_certified[i])[:, 0].tolist()
+            keys = {number: (int(batch.indices[number]), eps[i]) for number in left}
+            unknown = [number for number in left if keys[number] not in batch.certified]
+            advance(len(batch.labels) - len(unknown))
+            images, labels = batch.images[unknown], batch.labels[unknown]
             proofs = certify_by_bounds(batch.network, images, labels, eps[i])
-            for number, proof in zip(left.tolist(), proofs, strict=True):
-                if proof is not None:
-                    is_certified[bounds <= bounds[i], number] = True
+            for number, proof in zip(unknown, proofs, strict=True):
+                batch.certified[keys[number]] = proof is not None
                 advance()
+            for number in left:
+                is_certified[bounds <= bounds[i], number] |= batch.certified[keys[number]]
     return is_certified.to(batch.labels.device)

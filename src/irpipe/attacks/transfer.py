@@ -50,7 +50,7 @@ def attack(
         if torch.equal(network.head, batch.network.head):
             continue
         folded = FoldedNetwork(network, batch.folded.shape)
-        surrogate_batch = dataclasses.replace(batch, network=network, folded=folded)
+        surrogate_batch = dataclasses.replace(batch, network=network, folded=folded, certified={})
         (output,) = margin_pgd.attack(surrogate_batch, eps=eps, steps=[steps], restarts=1)
         new_margin = image_margin_loss(
             batch.folded, output.images.flatten(0, 1), batch.labels.repeat(len(eps))

@@ -44,6 +44,7 @@ class StressAttacks:
         self.attempts: list[Attempt] = []
         self.failures: list[str] = []
         self._attrs: dict[str, dict[str, Any]] = {}
+        self._certified: dict[tuple[int, float], bool] = {}  # shared by all attacks
         # How attacks ended, in earlier calls too: one that is interrupted forgets no time.
         self._record = {attempt.attack: attempt for attempt in read_attempts(args.output)}
 
@@ -186,7 +187,14 @@ class StressAttacks:
         on_images = batches.append if self._saves_images(options) else None
         start = time.monotonic()
         result = evaluate_network(
-            self.network, name, options, self.test, self.device, current, on_images
+            self.network,
+            name,
+            options,
+            self.test,
+            self.device,
+            current,
+            on_images,
+            certified=self._certified,
         )
         seconds = time.monotonic() - start
         if batches:

@@ -54,14 +54,15 @@ def evaluate_network(
     code_hash: str,
     on_images: Callable[[Tensor], None] | None = None,
     state: EvaluationState | None = None,
+    certified: dict[tuple[int, float], bool] | None = None,
 ) -> Result:
     """Attack a network with the attack called `name`.
 
     `options` is the attack's resolved entry, `test` the test set. The arrays of the result have
     the axes [N, E, S]: image, eps (or point of the attack), step count (or whatever `AXIS` of the
     kind names). `on_images` gets the adversarial images `[E, n, C, H, W]` of each batch at the
-    last position on S. `state` has what an interrupted evaluation has done. Raises IrpipeError for
-    bad input.
+    last position on S. `state` has what an interrupted evaluation has done, and `certified` what
+    `AttackBatch` says. Raises IrpipeError for bad input.
     """
     attrs = result_attributes(network, name, options, test, device, code_hash)
     options = attrs["options"]
@@ -70,7 +71,10 @@ def evaluate_network(
     label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
         folder = state.folder_for(attrs) if state else None
-        arrays = _attack_sample(network, kind, options, sample, rng, label, on_images, folder)
+        known = {} if certified is None else certified
+        arrays = _attack_sample(
+            network, kind, options, sample, rng, label, on_images, folder, known
+        )
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.
         remedy = "; train it again" if attrs["run"].startswith("seed") else ""
@@ -132,6 +136,7 @@ def _attack_sample(
     label: str,
     on_images: Callable[[Tensor], None] | None,
     state: Path | None,
+    certified: dict[tuple[int, float], bool],
 ) -> dict[str, np.ndarray]:
     """All arrays of a result. Attacks `batch_size` images at a time and joins their arrays."""
     batches = []
@@ -149,6 +154,7 @@ def _attack_sample(
             progress_label=f"{label}, images {offset + 1} to {end} of {n_images}",
             offset=offset,
             state=state,
+            certified=certified,
         )
         batches.append(_attack_batch(batch, kind, options, on_images))
     axis = _axis(kind)
