@@ -138,6 +138,16 @@ def test_optimised_alphas_tighten_layer_2() -> None:
     assert width < 0.99 * (crown.interval2.upper - crown.interval2.lower).sum()
 
 
+def test_bounds_that_are_high_enough_are_crowns() -> None:
+    problem = TinyProblem(0, EPS)
+    intervals = (problem.interval1, problem.interval2)
+    arguments = (problem.patches, problem.ball, *intervals, problem.margins)
+    crown = margin_bounds(*arguments, n_steps=0)
+    torch.testing.assert_close(margin_bounds(*arguments, enough=-torch.inf), crown)
+    nothing = problem.interval2.lower[:0]
+    assert problem.patches.layer2_adjoint(nothing).shape == (0, 4, 4, 4)
+
+
 def test_images_of_a_batch_have_the_bounds_that_they_have_alone() -> None:
     patches = PatchNetwork(tiny_network(1), SHAPE)
     images = torch.stack([tiny_image(seed) for seed in range(5)])

@@ -93,6 +93,8 @@ def _raise_bounds(
     alpha2 = Dual.starting_at(bounds.alpha2[rows], square_decay=0.99)
     step_size = STEP_SIZE
     for step in range(1, n_steps + 1):
+        if not len(rows):
+            return
         gradient1, gradient2 = margins.gradients(alpha1.value, alpha2.value)
         alpha1.ascend(gradient1, step_size, step)
         alpha2.ascend(gradient2, step_size, step)
@@ -109,8 +111,6 @@ def _raise_bounds(
         if not is_open.all():
             rows, alpha1, alpha2 = rows[is_open], alpha1.rows(is_open), alpha2.rows(is_open)
             margins = relaxed.rows(rows)
-        if not len(rows):
-            return
 
 
 class _Backwards(NamedTuple):

@@ -143,7 +143,8 @@ class PatchNetwork:
 
     def layer2_adjoint(self, coefficients: Tensor) -> Tensor:
         """Return W2' A `[B, c1, h, w]` for `coefficients` A of z2 `[B, P, c2]`."""
-        outputs = coefficients.view(len(coefficients), *self.grid, -1).permute(0, 3, 1, 2)
+        shape = len(coefficients), *self.grid, len(self.bias2)
+        outputs = coefficients.view(shape).permute(0, 3, 1, 2)
         stride, padding = self.hidden.stride, self.hidden.padding
         inputs = F.conv_transpose2d(outputs, self.conv2, None, stride, padding, self.left_out)
         return inputs.contiguous()
