@@ -6,6 +6,7 @@ from random_networks import MNIST, random_images, random_network
 from torch.nn import functional as F
 
 from irpipe.networks import input_conv
+from irpipe.networks.fold import fold
 from irpipe.networks.folded import FoldedNetwork
 
 
@@ -24,7 +25,7 @@ def test_the_first_convolution_has_torchs_values_and_derivatives(
     def convolution(*tensors: torch.Tensor) -> torch.Tensor:
         apply = input_conv._Conv2dMatmulBackward.apply
         output: torch.Tensor = apply(  # type: ignore[no-untyped-call]
-            *tensors, (stride, stride), (padding, padding)
+            *tensors, stride, padding
         )
         return output
 
@@ -54,3 +55,16 @@ def test_a_folded_network_computes_no_gradient_of_the_weights(
     for classifier in (network, FoldedNetwork(network, MNIST)):
         classifier(images).sum().backward()
     assert needed == [(True, True, True), (True, False, False)]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding"), [((4, 4), 2, 1), ((5, 5), 1, 2), ((3, 4), 2, 0)]
+)
+def test_patches_are_summed_in_torchs_order(
+    kernel: tuple[int, int], stride: int, padding: int
+) -> None:
+    size = 9, 8
+    shape = F.unfold(torch.zeros(2, 3, *size), kernel, padding=padding, stride=stride).shape
+    patches = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    expected = F.fold(patches, size, kernel, padding=padding, stride=stride)
+    assert torch.equal(fold(patches, size, kernel, padding, stride), expected)

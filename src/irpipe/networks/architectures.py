@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from irpipe.errors import IrpipeError
 from irpipe.networks.input_conv import InputConv2d
+from irpipe.networks.max_pool import MaxPool2d
 from irpipe.networks.network import Network
 from irpipe.outside_code import import_kind, is_outside
 
@@ -64,10 +65,10 @@ def pool(n_channels: int, n_classes: int) -> Network:
     """
     backbone = nn.Sequential(
         InputConv2d(n_channels, 32, 5, padding=2),
-        nn.MaxPool2d(2),
+        MaxPool2d(2),
         nn.ReLU(),
         nn.Conv2d(32, 64, 5, padding=2),
-        nn.MaxPool2d(2),
+        MaxPool2d(2),
     )
     return Network(backbone, None, 64, n_classes)
 

