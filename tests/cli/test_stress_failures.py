@@ -7,6 +7,8 @@ import pytest
 from command_line import run
 from pyautoattack.autopgd_base import APGDAttack
 
+from irpipe.cli._failures import explained
+from irpipe.errors import IrpipeError
 from irpipe.results.result import read_result
 
 # `late` fails at ten images, after the probe has tried three; `nan` has a gradient of NaN.
@@ -171,3 +173,28 @@ def test_an_error_within_pyautoattack_is_one_line(
     assert without_progress(printed.err).count("\n") == 1
     assert "apgd on strange_networks:sound: " in printed.err
     assert "o/pgd.h5" in printed.out
+
+
+def fail_in(file: str) -> None:
+    """Divide by zero in a file of this name."""
+    exec(compile("1 / 0", file, "exec"))
+
+
+@pytest.mark.parametrize(
+    ("file", "is_external", "is_told"),
+    [
+        ("/site-packages/pyautoattack/fab_base.py", False, True),
+        ("/irpipe/attacks/_pyautoattack.py", False, False),
+        ("/irpipe/attacks/_pyautoattack.py", True, True),
+    ],
+)
+def test_only_an_error_of_irpipe_keeps_its_traceback(
+    file: str, is_external: bool, is_told: bool
+) -> None:
+    with (
+        pytest.raises(IrpipeError if is_told else ZeroDivisionError) as error,
+        explained("fab", "net", is_external=is_external),
+    ):
+        fail_in(file)
+    prefix = "fab on net: ZeroDivisionError: " if is_told else ""
+    assert str(error.value) == f"{prefix}division by zero"

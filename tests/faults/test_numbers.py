@@ -168,7 +168,8 @@ def test_a_machine_that_gives_up_is_one_line(
     network = write_scaled_network(tmp_path / "net.safetensors", 1.0)
     monkeypatch.setattr(evaluation, "_attack_batch", fault)
     assert evaluate(network, PGD, tmp_path / "r.h5") == 2
-    assert capsys.readouterr().err == f"irpipe evaluate: error: {message}\n"
+    line = f"irpipe evaluate: error: x on {network}: {message}\n"
+    assert capsys.readouterr().err == line
     assert not (tmp_path / "r.h5").exists()
 
 

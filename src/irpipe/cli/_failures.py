@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from irpipe.errors import IrpipeError
 
@@ -29,17 +30,17 @@ def machine_failure(error: BaseException) -> str:
     return ""
 
 
-def is_ours(error: Exception) -> bool:
-    """Whether an attack on a network of irpipe failed by itself, not within pyautoattack."""
-    frames = traceback.extract_tb(error.__traceback__)
-    is_foreign = any("pyautoattack" in frame.filename for frame in frames)
-    return not is_foreign or isinstance(error, IrpipeError) or bool(machine_failure(error))
+def attack_failure(error: Exception, attack: str, network: str, *, is_external: bool) -> str:
+    """One line on why an attack failed on a network; raises the error if irpipe is at fault.
 
-
-def attack_failure(error: Exception, attack: str, network: str) -> str:
-    """One line on why an attack failed on a network."""
+    Whatever the code of an external network, or pyautoattack, raises is not irpipe's fault.
+    """
     reason = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
     if not reason:
+        frames = traceback.extract_tb(error.__traceback__)
+        is_foreign = any("pyautoattack" in Path(frame.filename).parts for frame in frames)
+        if not (is_external or is_foreign):
+            raise error
         lines = str(error).strip().splitlines()
         reason = ": ".join([type(error).__name__, *lines[:1]])
     return f"{attack} on {network}: {reason}"
@@ -47,17 +48,17 @@ def attack_failure(error: Exception, attack: str, network: str) -> str:
 
 @contextmanager
 def explained(what: str, network: str, *, is_external: bool) -> Iterator[None]:
-    """Make one line of what an external network's code, or pyautoattack, raises.
+    """Make one line of what the machine, an external network's code or pyautoattack raises.
 
     `what` is an attack, or the images that the network gets.
     """
     try:
         yield
+    except IrpipeError:
+        raise
     except Exception as error:
-        # Whatever an external network's code raises is the network's error.
-        if is_ours(error) and (not is_external or isinstance(error, IrpipeError)):
-            raise
-        raise IrpipeError(attack_failure(error, what, network)) from error
+        failure = attack_failure(error, what, network, is_external=is_external)
+        raise IrpipeError(failure) from error
 
 
 def require_packages(kind: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
-from irpipe.cli._failures import attack_failure, is_ours, machine_failure, print_traceback
+from irpipe.cli._failures import attack_failure, print_traceback
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.results.labels import duration
 from irpipe.results.result import Result, read_result, write_result
@@ -136,16 +136,13 @@ class StressAttacks:
 
     def _explain(self, name: str, error: Exception) -> str:
         """One line on why an attack failed; raises the error if irpipe itself is at fault."""
-        # Whatever an external network's code raises is the network's error.
         is_external = self.network.metadata["run"] == "external"
-        is_known = isinstance(error, IrpipeError) or machine_failure(error)
-        if not is_external and not is_known and is_ours(error):
-            raise error
+        source = self.args.checkpoint
+        failure = attack_failure(error, name, source, is_external=is_external)
         if self.args.debug:
             print_traceback(error)
-        failure = attack_failure(error, name, self.args.checkpoint)
         self.failures.append(failure)
-        return failure.removeprefix(f"{name} on {self.args.checkpoint}: ")
+        return failure.removeprefix(f"{name} on {source}: ")
 
     def _path(self, name: str) -> Path:
         path: Path = self.args.output / f"{name}.h5"
