@@ -22,6 +22,12 @@ class NotApplicableError(IrpipeError):
     """An attack needs what this network has not; `irpipe stress` leaves the attack out."""
 
 
+def first_line(error: BaseException) -> str:
+    """An error's type and the first line of its message."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
 def no_such(noun: str, name: object, known: Sequence[str]) -> str:
     """One line for a name that does not exist, with the names that do and the nearest of them.
 

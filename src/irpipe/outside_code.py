@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-from irpipe.errors import MAX_NAME_SHOWN, IrpipeError
+from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, first_line
 
 
 def code_folder() -> Path:
@@ -74,7 +74,7 @@ def parse_file(path: Path) -> ast.Module:
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise IrpipeError(f"{path}: not a readable Python file ({_first_line(error)})") from error
+        raise IrpipeError(f"{path}: not a readable Python file ({first_line(error)})") from error
 
 
 def imported_names(tree: ast.AST, package: str = "") -> set[str]:
@@ -149,7 +149,7 @@ def import_file(path: Path) -> ModuleType:
     except IrpipeError:
         raise
     except (Exception, SystemExit) as error:  # Importing runs the file's own code.
-        raise IrpipeError(f"{path}: cannot be imported ({_first_line(error)})") from error
+        raise IrpipeError(f"{path}: cannot be imported ({first_line(error)})") from error
 
 
 def _execute(name: str, path: Path) -> ModuleType:
@@ -189,8 +189,3 @@ def code_lies_beside(config: Path | None) -> Iterator[None]:
         os.environ.pop("IRPIPE_CODE", None)
         if before is not None:
             os.environ["IRPIPE_CODE"] = before
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

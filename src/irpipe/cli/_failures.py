@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, first_line
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
 PACKAGES = {"autoattack": "pyautoattack"}
@@ -41,8 +41,7 @@ def attack_failure(error: Exception, attack: str, network: str, *, is_external: 
         is_foreign = any("pyautoattack" in Path(frame.filename).parts for frame in frames)
         if not (is_external or is_foreign):
             raise error
-        lines = str(error).strip().splitlines()
-        reason = ": ".join([type(error).__name__, *lines[:1]])
+        reason = first_line(error)
     return f"{attack} on {network}: {reason}"
 
 

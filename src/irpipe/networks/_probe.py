@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, first_line
 
 DYNAMIC_BATCH = "dynamic_shapes=({0: torch.export.Dim.AUTO},)"
 N_PROBES = 3  # images on which a module is tried
@@ -128,9 +128,3 @@ def agree(logits: Tensor, *others: Tensor) -> bool:
     rtol = max(PROBE_RTOL, PROBE_EPS * torch.finfo(logits.dtype).eps)
     atol = rtol / 10 * max(1.0, float(logits.detach().abs().amax())) if rtol > PROBE_RTOL else 1e-4
     return torch.allclose(logits.float(), other.float(), rtol=rtol, atol=atol)
-
-
-def first_line(error: BaseException) -> str:
-    """Return an error's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

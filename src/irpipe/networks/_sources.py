@@ -14,8 +14,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from irpipe.errors import IrpipeError
-from irpipe.networks._probe import first_line
+from irpipe.errors import IrpipeError, first_line
 from irpipe.outside_code import import_file
 from irpipe.runtime.torchvision_operators import declare_torchvision_operators
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, first_line
 from irpipe.networks.input_conv import InputConv2d
 from irpipe.networks.max_pool import MaxPool2d
 from irpipe.networks.network import Network
@@ -113,8 +113,7 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
     try:
         network = function(tuple(shape), n_classes)
     except Exception as error:  # It is the file's own code.
-        first_line = str(error).partition("\n")[0]
-        raise IrpipeError(f"{model}: build fails ({type(error).__name__}: {first_line})") from error
+        raise IrpipeError(f"{model}: build fails ({first_line(error)})") from error
     if not isinstance(network, Network):
         found = type(network).__name__
         raise IrpipeError(f"{model}: build gave a {found}; expected an irpipe Network")

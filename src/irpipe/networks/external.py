@@ -11,13 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, first_line
 from irpipe.files import content_sha256
 from irpipe.networks._gap_head import GapHead, find_gap_head, without_softmax
 from irpipe.networks._probe import (
     Trial,
     agree,
-    first_line,
     gradient_note,
     probabilities_note,
     probe_images,
