@@ -1,6 +1,5 @@
 """Which images need no attack, because it is proven that none succeeds."""
 
-import threading
 from collections.abc import Sequence
 from functools import partial
 
@@ -26,7 +25,7 @@ def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified
     bounds = torch.tensor(eps, dtype=torch.float64)
     label = f"proofs for {batch.progress_label}" if batch.progress_label else ""
     with progress(label, is_certified.numel()) as advance:
-        prove = partial(_is_proven, batch, _from_any_thread(advance))
+        prove = partial(_is_proven, batch, advance)
         for i in bounds.argsort(descending=True).tolist():
             left = torch.nonzero(~is_certified[i])[:, 0].tolist()
             keys = {number: (int(batch.indices[number]), eps[i]) for number in left}
@@ -50,13 +49,3 @@ def _is_proven(
         is_proven.append(proof is not None)
         advance()
     return [torch.tensor(is_proven, dtype=torch.bool)]
-
-
-def _from_any_thread(advance: Advance) -> Advance:
-    lock = threading.Lock()
-
-    def locked(steps: int = 1, note: str = "") -> None:
-        with lock:
-            advance(steps, note)
-
-    return locked

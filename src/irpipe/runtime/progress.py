@@ -1,6 +1,7 @@
 """Progress of long work: a bar with the time left on a terminal, plain lines in a log."""
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ class Advance(Protocol):
 def progress(label: str, total: int, done: int = 0, unit: str = "steps") -> Iterator[Advance]:
     """Show under `label`, on standard error, how many of `total` steps are done, and what is left.
 
-    Yields the function that counts further steps. `done` steps were done before. `unit` says what
-    is counted. An empty label shows nothing.
+    Yields the function that counts further steps, which any thread may call. `done` steps were done
+    before. `unit` says what is counted. An empty label shows nothing.
     """
     if not label:
         yield lambda steps=1, note="": None
@@ -67,18 +68,20 @@ def _log_lines(label: str, total: int, done_before: int, unit: str) -> Advance:
     last_note = ""
     start = time.monotonic()
     last_print = start - LOG_SECONDS
+    lock = threading.Lock()
 
     def advance(steps: int = 1, note: str = "") -> None:
         """Print a line if the last one is LOG_SECONDS old, or if all steps are done."""
         nonlocal done, last_note, last_print
-        done += steps
-        last_note = note or last_note
-        now = time.monotonic()
-        if done < total and now - last_print < LOG_SECONDS:
-            return
-        last_print = now
-        seconds_left = (now - start) * (total - done) / max(done - done_before, 1)
-        line = f"{label}: {done}/{total} {unit}, {seconds_left:.0f} s left {last_note}"
-        print(line.rstrip(), file=sys.stderr, flush=True)
+        with lock:
+            done += steps
+            last_note = note or last_note
+            now = time.monotonic()
+            if done < total and now - last_print < LOG_SECONDS:
+                return
+            last_print = now
+            seconds_left = (now - start) * (total - done) / max(done - done_before, 1)
+            line = f"{label}: {done}/{total} {unit}, {seconds_left:.0f} s left {last_note}"
+            print(line.rstrip(), file=sys.stderr, flush=True)
 
     return advance
