@@ -22,6 +22,7 @@ class _Fold(torch.autograd.Function):
         padding: int,
         stride: int,
     ) -> Tensor:
+        """Return the images, whose entries are sums over patches."""
         ctx.kernel_size, ctx.padding, ctx.stride = kernel_size, padding, stride
         padded = [length + 2 * padding for length in size]
         height, width = (

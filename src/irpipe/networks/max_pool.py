@@ -12,6 +12,7 @@ class _MaxPoolAcrossChannels(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, side: int) -> Tensor:
+        """Return the largest entry of each square."""
         pooled, indices = F.max_pool2d(
             images.contiguous(memory_format=torch.channels_last), side, return_indices=True
         )
