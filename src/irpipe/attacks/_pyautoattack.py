@@ -61,7 +61,7 @@ class TorchModule(nn.Module):
         with self.lock:
             self.n_calls += len(images) * (3 if images.requires_grad else 1)
             self._show(self.n_calls // self.n_images)
-        if torch.is_grad_enabled() and images.requires_grad:
+        if images.requires_grad:
             return self.folded(images)
         return map_fitting_rows(lambda images: [self.folded(images)], images)[0]
 
