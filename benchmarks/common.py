@@ -70,7 +70,7 @@ def time_in_turns(
         for index, function in enumerate(functions):
             begin = time.perf_counter()
             results[index] = function()
-            if torch.cuda.is_available():
+            if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
                 torch.cuda.synchronize()
             seconds[index].append(time.perf_counter() - begin)
     return results, seconds

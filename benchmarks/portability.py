@@ -168,7 +168,7 @@ def main() -> None:
         runs = list(run_all(args.data, args.released, args.python, Path(scratch)))
     for name, found in zip(("portability", "portability_flips"), rows(runs), strict=True):
         print(*(row.values() for row in found), sep="\n")
-        made = measurement(name, sys.modules[__name__], found, select_device("cpu"))
+        made = measurement(name, sys.modules[__name__], found, torch.device("cpu"))
         print(write_measurement(args.output, made))
 
 
