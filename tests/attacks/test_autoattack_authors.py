@@ -22,18 +22,16 @@ N_IMAGES = 40
 @pytest.mark.parametrize(
     ("dataset", "file", "method", "eps", "n_robust"),
     [
-        ("mnist", "mnist_smallgap_normal_100.pkl", "normal", 0.05, 21),
-        ("mnist", "mnist_smallgap_normal_100.pkl", "normal", 0.1, 0),
-        ("cifar10", "cifar_smallgap_int_200.pkl", "int", 4 / 255, 11),
-        ("cifar10", "cifar_smallgap_int_200.pkl", "int", 8 / 255, 2),
+        ("mnist", "mnist_smallgap_normal_100.pkl", "normal", [0.05, 0.1], [21, 0]),
+        ("cifar10", "cifar_smallgap_int_200.pkl", "int", [4 / 255, 8 / 255], [11, 2]),
     ],
 )
 def test_the_same_images_fall_but_for_one_that_random_starts_decide(
     dataset: str,
     file: str,
     method: str,
-    eps: float,
-    n_robust: int,
+    eps: list[float],
+    n_robust: list[int],
     shared: Path,
     cifar_root: Path,
     tmp_path: Path,
@@ -44,13 +42,14 @@ def test_the_same_images_fall_but_for_one_that_random_starts_decide(
     loaded = load_for_attack(path, CPU)
     data = shared / "datasets" if dataset == "mnist" else cifar_root
     test = load({"kind": dataset}, data, "test")
-    entry = {"kind": "autoattack", "eps": [eps], "images": N_IMAGES}
+    entry = {"kind": "autoattack", "eps": eps, "images": N_IMAGES}
     options = config.resolve_named("attacks", entry, "test")
     arrays = evaluate_network(loaded, "autoattack", options, test, CPU, "none").arrays
     sample, _ = draw_sample(test, options, CPU)
-    authors = AutoAttack(loaded.network, norm="Linf", eps=eps, version="standard", seed=0)
-    images, labels = sample.images.float(), sample.labels
-    adversarial, _ = authors.run_standard_evaluation(images, labels, batch_size=N_IMAGES)
-    survives = (loaded.network(adversarial).argmax(dim=1) == labels).numpy()
-    assert survives.sum() == n_robust
-    assert np.sum(arrays["correct"][:, 0, 0] != survives) <= 1
+    for i, bound in enumerate(eps):
+        authors = AutoAttack(loaded.network, norm="Linf", eps=bound, version="standard", seed=0)
+        images, labels = sample.images.float(), sample.labels
+        adversarial, _ = authors.run_standard_evaluation(images, labels, batch_size=N_IMAGES)
+        survives = (loaded.network(adversarial).argmax(dim=1) == labels).numpy()
+        assert survives.sum() == n_robust[i]
+        assert np.sum(arrays["correct"][:, i, 0] != survives) <= 1
