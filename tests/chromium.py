@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,12 +81,7 @@ class Chromium:
 
     def send(self, method: str, **params: object) -> Any:
         """Call a method of the browser and return its result."""
-        number = self.start(method, params)
-        while True:
-            answer = self.next_message()
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
+        return result_of(self.start(method, params), self.next_message)
 
     def next_message(self) -> dict[str, Any]:
         """The next answer or event."""
@@ -125,12 +120,7 @@ class Page:
 
     def send(self, method: str, **params: object) -> Any:
         """Call a method of the page and return its result."""
-        number = self.chromium.start(method, params, self.session)
-        while True:
-            answer = self._next_message()
-            if answer.get("id") == number:
-                assert "error" not in answer, answer
-                return answer["result"]
+        return result_of(self.chromium.start(method, params, self.session), self._next_message)
 
     def open(self, path: Path) -> None:
         """Open a file at the page's size and wait until it is loaded."""
@@ -156,6 +146,15 @@ class Page:
         if error and message.get("sessionId") == self.session:
             self.errors.append(error)
         return message
+
+
+def result_of(number: int, next_message: Callable[[], dict[str, Any]]) -> Any:
+    """The result in the answer with this id. Messages before it are passed over."""
+    while True:
+        answer = next_message()
+        if answer.get("id") == number:
+            assert "error" not in answer, answer
+            return answer["result"]
 
 
 def _error_of(event: str | None, params: dict[str, Any]) -> str:
