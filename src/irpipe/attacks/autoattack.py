@@ -33,7 +33,7 @@ from torch import Tensor
 
 from irpipe.ascent.norms import project
 from irpipe.attacks import AttackBatch, AttackOutput
-from irpipe.attacks._autoattack_members import L1_STARTS, MEMBERS, n_apgd_targets
+from irpipe.attacks._autoattack_members import L1_STARTS, MEMBERS, Member, n_apgd_targets
 from irpipe.attacks._autoattack_search import Search
 from irpipe.attacks._certified import certified_by_bounds
 from irpipe.attacks._margin_loss import image_margin_loss
@@ -103,12 +103,7 @@ def attack(
                 continue
             member_seeds = seeds[:, list(MEMBERS).index(name)].tolist()
             search = Search(batch, module, norm, list(eps), member_seeds, steps, n_queries)
-            rows = search.rows(left)
-            attacked = MEMBERS[name](search, rows).to(adversarial.dtype)
-            bounds = adversarial.new_tensor(eps)[rows.eps_number].view(-1, 1, 1, 1)
-            attacked = _into_ball(attacked, batch.images[rows.image], bounds, norm)
-            is_wrong = image_margin_loss(batch.folded, attacked, rows.labels) > 0
-            is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
+            attacked, is_wrong = _attack_rows(search, MEMBERS[name], left)
             adversarial[left[is_wrong]] = attacked[is_wrong]
             broken_by[left[is_wrong]] = number
             left = left[~is_wrong]
@@ -154,6 +149,18 @@ def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
     # One search of FAB serves all eps.
     fab = (2 + 4 * steps) * (n_classes - 1) if "fab-t" in names and n_eps else 0
     return int(fab + n_eps * sum(per_eps.get(name, 0) for name in names))
+
+
+def _attack_rows(search: Search, member: Member, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """What a member makes of the images at these positions, and whether it is misclassified."""
+    rows = search.rows(positions)
+    clean = search.batch.images[rows.image]
+    attacked = member(search, rows).to(clean.dtype)
+    bounds = clean.new_tensor(search.eps)[rows.eps_number].view(-1, 1, 1, 1)
+    attacked = _into_ball(attacked, clean, bounds, search.norm)
+    is_wrong = image_margin_loss(search.batch.folded, attacked, rows.labels) > 0
+    is_wrong &= attacked.isfinite().flatten(1).all(dim=1)  # A member may return NaN.
+    return attacked, is_wrong
 
 
 def _into_ball(attacked: Tensor, clean: Tensor, eps: Tensor, norm: EpsNorm) -> Tensor:
