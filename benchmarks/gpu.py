@@ -7,6 +7,7 @@ an epoch of each method, against other programs on the same GPU.
 """
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -131,8 +132,9 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit(NO_GPU)
     folders = ["--data", str(args.data), "--released", str(args.released)]
+    environment = os.environ | {"IRPIPE_GPU_TESTS": "1"}
     for command in (["pytest", "-m", "gpu"], ["benchmarks.portability", *folders]):
-        subprocess.run([sys.executable, "-m", *command], check=True, cwd=ROOT)
+        subprocess.run([sys.executable, "-m", *command], check=True, cwd=ROOT, env=environment)
     device = select_device("cuda")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)

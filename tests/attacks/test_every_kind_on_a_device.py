@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pretended_device
 import pytest
 import torch
-from pretended_device import DEVICE, PretendedDevice
+from accelerator import accelerator
 from random_networks import IDENTITY, MNIST, random_network
 
 from irpipe import config
@@ -21,7 +20,6 @@ from irpipe.networks.checkpoint import Checkpoint, write_checkpoint
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import LoadedNetwork
 from irpipe.results.result import Result
-from irpipe.runtime import cuda_graph
 
 # What makes an attack short, where a kind has the option.
 SHORT: dict[str, Any] = {
@@ -111,14 +109,14 @@ def evaluate(kind: str, variant: dict[str, Any], surrogate: Path, device: torch.
     return evaluate_network(loaded, "test", options, test, device, "none")
 
 
+@pytest.mark.gpu
 @pytest.mark.parametrize(("kind", "variant"), CASES, ids=str)
 def test_the_numbers_are_those_of_the_cpu(
-    kind: str, variant: dict[str, Any], surrogate: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, variant: dict[str, Any], surrogate: Path
 ) -> None:
     expected = evaluate(kind, variant, surrogate, torch.device("cpu")).arrays
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
-    with PretendedDevice():
-        arrays = evaluate(kind, variant, surrogate, DEVICE).arrays
+    with accelerator() as device:
+        arrays = evaluate(kind, variant, surrogate, device).arrays
     assert arrays.keys() == expected.keys()
     for name in arrays.keys() - TIMES - ROUNDING_DECIDES.get(kind, set()):
         np.testing.assert_allclose(arrays[name], expected[name], rtol=1e-3, atol=1e-4, err_msg=name)

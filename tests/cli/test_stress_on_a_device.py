@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pretended_device
 import pytest
 import torch
+from accelerator import accelerator
 from command_line import run, write_fitted_network
-from pretended_device import DEVICE, PretendedDevice
 
 from irpipe import config
 from irpipe.cli.stress import DEFAULT_ATTACKS
 from irpipe.config import yaml_reader
 from irpipe.config.kinds import options_model
 from irpipe.results.result import read_result
-from irpipe.runtime import cuda_graph
 from irpipe.runtime import device as runtime_device
 
 SHORT = {"steps": 1, "restarts": 1, "n_queries": 2, "images": 2, "batch_size": 2}
@@ -42,19 +40,19 @@ def stress(checkpoint: Path, device: torch.device, monkeypatch: pytest.MonkeyPat
     return output
 
 
+@pytest.mark.gpu
 def test_stress_gives_the_numbers_of_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = write_fitted_network(tmp_path / "net.safetensors")
     on_cpu = stress(checkpoint, torch.device("cpu"), monkeypatch)
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
-    with PretendedDevice():
-        on_device = stress(checkpoint, DEVICE, monkeypatch)
+    with accelerator() as device:
+        on_device = stress(checkpoint, device, monkeypatch)
     assert (on_device / "report.html").exists()
     for name in [*DEFAULT_ATTACKS, "maps"]:
         expected: dict[str, Any] = read_result(on_cpu / f"{name}.h5").arrays
         result = read_result(on_device / f"{name}.h5")
-        assert result.attrs["device"] == DEVICE.type
+        assert result.attrs["device"] == device.type
         assert result.arrays.keys() == expected.keys()
         for key, values in expected.items():
             np.testing.assert_allclose(

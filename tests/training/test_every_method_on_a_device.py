@@ -3,21 +3,20 @@
 from pathlib import Path
 
 import numpy as np
-import pretended_device
 import pytest
 import torch
-from pretended_device import DEVICE, PretendedDevice
+from accelerator import accelerator
 
 from irpipe import config
 from irpipe.config import yaml_reader
 from irpipe.datasets import Images
 from irpipe.published import MODELS
-from irpipe.runtime import cuda_graph
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.resume import restore_state, training_state
 from irpipe.training.trainer import LogLine, Trainer
 
 METHODS = yaml_reader.read_yaml(config.CONFIG_FOLDER / "paper.yaml")["methods"]
+pytestmark = pytest.mark.gpu
 RECIPE = {
     "batch_size": 2,
     "epochs": 1,
@@ -26,11 +25,6 @@ RECIPE = {
     "inner_steps": 2,
     "inner_step_size": 0.05,
 }
-
-
-@pytest.fixture(autouse=True)
-def pretended_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
 
 
 def trainer(model: str, method: str, device: torch.device) -> Trainer:
@@ -54,8 +48,8 @@ def take_steps(trainer: Trainer, count: int) -> list[float]:
 @pytest.mark.parametrize("model", list(MODELS))
 def test_the_losses_are_those_of_the_cpu(model: str, method: str) -> None:
     expected = take_steps(trainer(model, method, torch.device("cpu")), 2)
-    with PretendedDevice():
-        losses = take_steps(trainer(model, method, DEVICE), 2)
+    with accelerator() as device:
+        losses = take_steps(trainer(model, method, device), 2)
     np.testing.assert_allclose(losses, expected, rtol=1e-3)
 
 
@@ -67,8 +61,8 @@ def validate(trainer: Trainer) -> LogLine:
 
 
 def test_a_training_goes_on_from_its_state_and_validates() -> None:
-    with PretendedDevice():
-        first, second = (trainer("small", "int", DEVICE) for _ in range(2))
+    with accelerator() as device:
+        first, second = (trainer("small", "int", device) for _ in range(2))
         take_steps(first, 1)
         restore_state(second, training_state(first))
         assert take_steps(second, 1) == take_steps(first, 1)
