@@ -11,6 +11,9 @@ from irpipe.runtime import cuda_graph
 from irpipe.runtime.device import select_device
 
 IS_GPU = bool(os.environ.get("IRPIPE_GPU_TESTS"))
+if not IS_GPU:
+    # Torch must know of it before it computes its first gradient.
+    import pretended_device
 
 
 @contextmanager
@@ -19,8 +22,6 @@ def accelerator() -> Iterator[torch.device]:
     if IS_GPU:
         yield select_device("cuda")
         return
-    import pretended_device
-
     with pytest.MonkeyPatch.context() as patch, pretended_device.PretendedDevice():
         patch.setattr(cuda_graph, "capture", pretended_device.capture)
         yield pretended_device.DEVICE
