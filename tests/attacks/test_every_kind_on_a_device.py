@@ -99,12 +99,13 @@ def evaluate(kind: str, variant: dict[str, Any], surrogate: Path, device: torch.
         entry["eps"] = [0.02, 0.1]
     entry |= SHORTER.get(kind, {})
     options = config.resolve_named("attacks", {"kind": kind, **entry}, "attacks.test")
-    network = random_network("small", MNIST).requires_grad_(False).eval().to(device)
+    network = random_network("small", MNIST).requires_grad_(False).eval()
+    network.move_to(device)
     loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
     test = load({"kind": "digits"}, Path(), "test")
     # The network is right about all images that it attacks.
     test = Images(test.images, network.cpu()(test.images).argmax(dim=1))
-    network.to(device)
+    network.move_to(device)
     return evaluate_network(loaded, "test", options, test, device, "none")
 
 

@@ -54,9 +54,11 @@ def fold(
 ) -> Tensor:
     """Images `[N, C, *size]`: the sum of their patches `[N, C kh kw, patches]`.
 
-    This is `F.fold`, with the same rounding. It adds a pixel of all patches at a time, where torch
-    goes through the patches one by one, which takes twice as long.
+    This is `F.fold`, with the same rounding. On a CPU, it adds a pixel of all patches at a time,
+    where torch goes through the patches one by one, which takes twice as long.
     """
+    if patches.device.type != "cpu":
+        return F.fold(patches, tuple(size), tuple(kernel_size), padding=padding, stride=stride)
     images: Tensor = _Fold.apply(  # type: ignore[no-untyped-call]
         patches, size, kernel_size, padding, stride
     )

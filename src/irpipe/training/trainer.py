@@ -78,7 +78,7 @@ class Trainer:
         objective = cast(Callable[..., Objective], partial(method.objective, **options))
         self.network = build(plan.model, dataset.shape, len(dataset.class_names))
         draw_weights(self.network, np.random.RandomState(plan.seed))
-        self.network.to(device)
+        self.network.move_to(device)
         self.training_step = TrainingStep(self.network, objective, self.recipe, dataset.shape)
         steps = np.arange(self.n_steps)
         self.all_eps = self.scheduled("eps_schedule", steps) * self.eps
