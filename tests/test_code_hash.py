@@ -1,5 +1,6 @@
 """The code hash: what changes it, and what each output depends on."""
 
+import ast
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -81,6 +82,12 @@ def test_the_hash_changes_with_code_only(
     assert len(before) == 12
     assert (hash_after_change(package / name, old, new) == before) == is_same
     assert code_hash.code_hash("pk.a") == before
+
+
+def test_the_hash_is_of_a_text_that_every_version_of_python_gives() -> None:
+    """Python 3.12 adds an empty `type_params`."""
+    text = "FunctionDef(name='f',args=arguments(),body=[Return(value=Constant(value=1))])"
+    assert code_hash._dump(ast.parse("def f(): return 1")) == f"Module(body=[{text}])"
 
 
 @pytest.mark.parametrize(

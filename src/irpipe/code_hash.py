@@ -44,6 +44,16 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
+def _dump(value: object) -> str:
+    """The text of a syntax tree without what is empty: later versions of Python add such fields."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_dump, value))}]"
+    if not isinstance(value, ast.AST):
+        return repr(value)
+    fields = ((name, field) for name, field in ast.iter_fields(value) if field not in (None, []))
+    return f"{type(value).__name__}({','.join(f'{name}={_dump(field)}' for name, field in fields)})"
+
+
 def _data_files(path: Path, source: str) -> Iterator[Path]:
     """The data files that belong to the module at `path`, in a fixed order."""
     candidates = [*path.parent.glob("*.csv"), *path.parent.glob("templates/*.jinja")]
@@ -61,7 +71,7 @@ def _hash_file(path: Path) -> tuple[str, frozenset[str]]:
         for name in imported_names(tree)
         if name.split(".")[0] == PACKAGE and name != PACKAGE and source_path(name, SOURCE_FOLDER)
     }
-    content = hashlib.sha256(ast.dump(_without_docstrings(tree)).encode())
+    content = hashlib.sha256(_dump(_without_docstrings(tree)).encode())
     for file in _data_files(path, path.read_text(encoding="utf-8")):
         content.update(file.read_bytes())
     return content.hexdigest(), frozenset(imported)
