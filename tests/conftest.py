@@ -57,3 +57,9 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
 def project(built: Path, tmp_path: Path) -> Project:
     """A copy of `built`, with metadata and times, for one test to change."""
     return Project(built).copy(tmp_path / "irpipe")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the tests that take a minute: no process is to work alone at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)

@@ -19,6 +19,7 @@ CPU = torch.device("cpu")
 N_IMAGES = 40
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dataset", "file", "method", "eps", "n_robust"),
     [

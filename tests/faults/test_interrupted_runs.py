@@ -26,6 +26,7 @@ RECIPE = (
 )
 
 
+@pytest.mark.long
 def test_runs_that_are_stopped_at_any_time_end_in_the_same_bytes(tmp_path: Path) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCRIPT), str(tmp_path), str(KILLS)]
