@@ -105,14 +105,22 @@ def measurement(
     name: str, module: ModuleType, rows: list[Row], device: torch.device
 ) -> Measurement:
     """A measurement of the benchmark `module` on a device, by the code that it imports."""
-    imported = imported_names(parse_file(Path(str(module.__file__))))
-    modules = [
-        imported_name
-        for imported_name in sorted(imported)
-        if imported_name.startswith(f"{code_hash.PACKAGE}.")
-        and source_path(imported_name, code_hash.SOURCE_FOLDER)
-    ]
+    modules = sorted(_irpipe_imports(Path(str(module.__file__)), set()))
     return Measurement(name, machine(device), code_hash.code_hash(*modules), rows)
+
+
+def _irpipe_imports(path: Path, read: set[Path]) -> set[str]:
+    """The modules of irpipe that a benchmark imports, itself or by other benchmarks."""
+    read.add(path)
+    found: set[str] = set()
+    for name in imported_names(parse_file(path)):
+        package, _, module = name.partition(".")
+        other = path.parent / f"{module}.py"
+        if package == code_hash.PACKAGE and module and source_path(name, code_hash.SOURCE_FOLDER):
+            found.add(name)
+        elif package == path.parent.name and other.is_file() and other not in read:
+            found |= _irpipe_imports(other, read)
+    return found
 
 
 def machine(device: torch.device) -> str:

@@ -5,9 +5,6 @@ CPU launches the graph, and one by one the operations outside it: those that cho
 labels, and copies to the memory that the graph reads. Views are no operations. The last two columns
 count how often the CPU waits to read from the device, and how often it copies data there, which is
 the noise. Each 50 steps, one more read shows whether the loss has diverged.
-
-The gradient for the image takes two operations, a product and a sum of patches. The convolution
-that could replace them takes 44 µs for 50 images on an H100, and they take 9 µs.
 """
 
 from collections.abc import Callable, Iterator
