@@ -78,6 +78,14 @@ def test_the_attacks_share_what_is_certified(
     np.testing.assert_array_equal(shared[0]["is_certified"], shared[1]["is_certified"])
 
 
+def test_bounds_are_asked_for_linf_alone(tmp_path: Path) -> None:
+    attack = "strong={kind: margin_pgd, steps: 2}"
+    options = ["--norm", "l2", "--eps", "0.5", "--images", "2", "--attacks", attack]
+    assert stress(tmp_path, *options) == 0
+    result = read_result(tmp_path / "o" / "strong.h5")
+    assert result.attrs["options"]["skip_certified"] is False
+
+
 @pytest.mark.parametrize("eps", ["2", "-0.1", "much", "1/0"])
 def test_a_wrong_eps_is_one_line(
     eps: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -79,14 +79,15 @@ class StressAttacks:
         print(f"time: at most {duration(sum(known))} ({', '.join(parts)})", flush=True)
 
     def _with_proofs(self, options: dict[str, Any]) -> dict[str, Any]:
-        """Set `skip_certified` of an attack that has it, if the network's bounds are fast.
+        """Set `skip_certified` of an l-inf attack that has it, if the network's bounds are fast.
 
+        Bounds are of l-inf balls, and such a ball around one of another norm is far larger.
         Not with --save-images: there, another program may want an adversarial image of each.
         """
         from irpipe.certification.root_bounds import has_fast_bounds
 
-        can_skip = "skip_certified" in options and not self.args.save_images
-        if can_skip and has_fast_bounds(self.network.network):
+        can_skip = "skip_certified" in options and options["norm"] == "linf"
+        if can_skip and not self.args.save_images and has_fast_bounds(self.network.network):
             return options | {"skip_certified": True}
         return options
 
