@@ -104,7 +104,10 @@ def comparison(
 def measurement(
     name: str, module: ModuleType, rows: list[Row], device: torch.device
 ) -> Measurement:
-    """A measurement of the benchmark `module` on a device, by the code that it imports."""
+    """A measurement of the benchmark `module` on a device.
+
+    Its code hash covers the code of irpipe that it and its benchmarks import.
+    """
     modules = sorted(_irpipe_imports(Path(str(module.__file__)), set()))
     return Measurement(name, machine(device), code_hash.code_hash(*modules), rows)
 

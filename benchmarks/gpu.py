@@ -132,8 +132,10 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit(NO_GPU)
     folders = ["--data", str(args.data), "--released", str(args.released)]
-    environment = os.environ | {"IRPIPE_GPU_TESTS": "1"}
-    for command in (["pytest", "-m", "gpu"], ["benchmarks.portability", *folders]):
+    # Another torch may warn of other things.
+    tests, on_gpu = ["pytest", "-m", "gpu", "-W", "default"], {"IRPIPE_GPU_TESTS": "1"}
+    for command, variables in ((tests, on_gpu), (["benchmarks.portability", *folders], {})):
+        environment = os.environ | variables
         subprocess.run([sys.executable, "-m", *command], check=True, cwd=ROOT, env=environment)
     device = select_device("cuda")
     with tempfile.TemporaryDirectory() as folder:

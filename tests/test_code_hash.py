@@ -86,8 +86,8 @@ def test_the_hash_changes_with_code_only(
 
 def test_the_hash_is_of_a_text_that_every_version_of_python_gives() -> None:
     """Python 3.12 adds an empty `type_params`."""
-    text = "FunctionDef(name='f',args=arguments(),body=[Return(value=Constant(value=1))])"
-    assert code_hash._dump(ast.parse("def f(): return 1")) == f"Module(body=[{text}])"
+    text = "FunctionDef(name='f', args=arguments(), body=[Return(value=Constant(value=1))])"
+    assert code_hash._text(ast.parse("def f(): return 1")) == f"Module(body=[{text}])"
 
 
 @pytest.mark.parametrize(

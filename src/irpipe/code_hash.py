@@ -44,14 +44,18 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
     return tree
 
 
-def _dump(value: object) -> str:
-    """The text of a syntax tree without what is empty: later versions of Python add such fields."""
-    if isinstance(value, list):
-        return f"[{','.join(map(_dump, value))}]"
-    if not isinstance(value, ast.AST):
-        return repr(value)
-    fields = ((name, field) for name, field in ast.iter_fields(value) if field not in (None, []))
-    return f"{type(value).__name__}({','.join(f'{name}={_dump(field)}' for name, field in fields)})"
+def _without_empty_fields(tree: ast.Module) -> ast.Module:
+    """Later versions of Python add fields, which are empty for older code."""
+    for node in ast.walk(tree):
+        for name, field in list(ast.iter_fields(node)):
+            if field == []:
+                delattr(node, name)
+    return tree
+
+
+def _text(tree: ast.Module) -> str:
+    """The code as a text that every version of Python gives."""
+    return ast.dump(_without_empty_fields(_without_docstrings(tree)))
 
 
 def _data_files(path: Path, source: str) -> Iterator[Path]:
@@ -71,7 +75,7 @@ def _hash_file(path: Path) -> tuple[str, frozenset[str]]:
         for name in imported_names(tree)
         if name.split(".")[0] == PACKAGE and name != PACKAGE and source_path(name, SOURCE_FOLDER)
     }
-    content = hashlib.sha256(_dump(_without_docstrings(tree)).encode())
+    content = hashlib.sha256(_text(tree).encode())
     for file in _data_files(path, path.read_text(encoding="utf-8")):
         content.update(file.read_bytes())
     return content.hexdigest(), frozenset(imported)

@@ -123,7 +123,7 @@ def test_half_the_rows_give_the_same_numbers(
             raise torch.OutOfMemoryError("CUDA out of memory")
 
     network.backbone.register_forward_pre_hook(refuse_many)
-    network.to(DEVICE)
+    network.move_to(DEVICE)
     loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
     monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
     with PretendedDevice():

@@ -74,4 +74,6 @@ def _load_surrogate(path: Path, batch: AttackBatch) -> Network:
         raise IrpipeError(
             f"attack option surrogates: {path} is a network for images of another shape"
         )
-    return load_network(checkpoint, path).to(batch.images.device)
+    network = load_network(checkpoint, path)
+    network.move_to(batch.images.device)
+    return network

@@ -86,7 +86,7 @@ class StressAttacks:
         """
         from irpipe.certification.root_bounds import has_fast_bounds
 
-        can_skip = "skip_certified" in options and options["norm"] == "linf"
+        can_skip = "skip_certified" in options and options.get("norm") == "linf"
         if can_skip and not self.args.save_images and has_fast_bounds(self.network.network):
             return options | {"skip_certified": True}
         return options

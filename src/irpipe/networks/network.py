@@ -32,12 +32,11 @@ class Network(nn.Module):
         self.head = nn.Parameter(torch.empty(n_classes, n_features))
 
     def move_to(self, device: torch.device) -> None:
-        """Move the weights to a device, on a GPU in the layout in which cuDNN is fastest.
+        """Move the weights to a device, on a GPU with channels first.
 
         Int on MNIST Small trains there in half the time that channels last take.
         """
-        on_cpu = device.type == "cpu"
-        layout = torch.preserve_format if on_cpu else torch.contiguous_format
+        layout = torch.preserve_format if device.type == "cpu" else torch.contiguous_format
         self.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     def features(self, images: Tensor) -> Tensor:
