@@ -47,8 +47,9 @@ PATHS: dict[str, list[dict[str, Any]]] = {
     "pgd_maps": [{"target_class": 3}, {"indices": [5, 2]}],
 }
 # A step of Gabor jumps from one corner of a box to another, and on a GPU one of JPEG in l1 from one
-# coefficient to another, so that rounding decides pictures.
+# coefficient to another, so that rounding decides pictures and what the network says of them.
 PICTURES = {"linf_distance", "loss", "adversarial_uint8", "norm", "boundary_share"}
+PICTURES |= {"prediction", "correct"}
 TIMES = {"seconds"}
 # bfloat16 rounds so much that a GPU finds other images than a CPU.
 TOO_COARSE = {"grad_dtype"} if IS_GPU else set()
@@ -100,7 +101,6 @@ def evaluate(kind: str, variant: dict[str, Any], surrogate: Path, device: torch.
     entry |= SHORTER.get(kind, {})
     options = config.resolve_named("attacks", {"kind": kind, **entry}, "attacks.test")
     network = random_network("small", MNIST).requires_grad_(False).eval()
-    network.to(memory_format=torch.contiguous_format)  # a device's, so that both round alike
     network.move_to(device)
     loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
     test = load({"kind": "digits"}, Path(), "test")
