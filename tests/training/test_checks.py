@@ -58,7 +58,11 @@ def test_a_training_stops_before_the_step_that_diverges() -> None:
     assert state.metadata["progress"] == pytest.approx(expected.metadata["progress"])
     assert state.metadata["generator"] == expected.metadata["generator"]
     for name, value in expected.tensors.items():
-        torch.testing.assert_close(state.tensors[name], value, rtol=1e-3, atol=1e-6)
+        # The layout of a device rounds in another way, and weights that diverge cancel.
+        largest = value.abs().max().item() if value.is_floating_point() else 0
+        torch.testing.assert_close(
+            state.tensors[name], value, rtol=1e-3, atol=1e-6 + 1e-5 * largest
+        )
     # The CPU, too, is where it was before the step.
     again = training_state(cpu)
     assert again.metadata == expected.metadata
