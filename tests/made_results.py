@@ -52,6 +52,7 @@ def make_result(
         arrays["last_is_correct"] = is_correct.copy()
         arrays["grad_linf"] = np.ones(is_correct.shape, np.float32)
     default_attrs: dict[str, Any] = {
+        "versions": {"device": "a chip", "torch": "2.13.0"},
         "dataset": "mnist",
         "model": "small",
         "method": "int",

@@ -75,6 +75,7 @@ def test_numbers_of_cells(numbers: dict[Name, Number], folder: Path) -> None:
     assert text_of(numbers, "undecided", "certify", network, "0.3", "6000") == "0.100"
     assert text_of(numbers, "tau", "aai0", network, "0.3", "200") == "0.900"
     assert ("tau", "pgd", network, "0.3", "200") not in numbers
+    assert text_of(numbers, "device", "pgd", network) == "a chip, torch 2.13.0"
     assert text_of(numbers, "training", "mnist/small/int/seed0", "seconds") == "4"
 
 

@@ -25,7 +25,8 @@ def result_numbers(result: Result, source: Source) -> Iterator[tuple[Name, Numbe
 
     - COLUMN; ATTACK; NETWORK; EPS; STEPS for each of SHARES, and `as_scored` for the accuracy as
       the released code scores images that became NaN (C.6-3);
-    - isa; NETWORK; INTERPRETER; MEASURE; IMAGES; FIELD for the scores of sneaking attacks.
+    - isa; NETWORK; INTERPRETER; MEASURE; IMAGES; FIELD for the scores of sneaking attacks;
+    - device; ATTACK; NETWORK, and the field `device` of those scores, for what computed them.
     """
     if all(name in result.arrays for name in NDS_ARRAYS):
         yield from _discrepancy_scores(result, source)
@@ -41,6 +42,12 @@ def result_numbers(result: Result, source: Source) -> Iterator[tuple[Name, Numbe
         for row in to_frame(score_as_released(result)).to_dict("records"):
             cell = (*place, eps_label(row["eps"]), str(row["steps"]))
             yield ("as_scored", *cell), Number(f"{row['accuracy']:.3f}", (source,))
+    yield ("device", *place), Number(_device(result), (source,))
+
+
+def _device(result: Result) -> str:
+    versions = result.attrs["versions"]
+    return f"{versions['device']}, torch {versions['torch']}"
 
 
 def _discrepancy_scores(result: Result, source: Source) -> Iterator[tuple[Name, Number]]:
@@ -50,6 +57,7 @@ def _discrepancy_scores(result: Result, source: Source) -> Iterator[tuple[Name, 
         name = ("isa", network, interpreter, label, n_images)
         scores = scores_of(result, index)
         yield (*name, "n"), Number(str(scores.n_images), (source,))
+        yield (*name, "device"), Number(_device(result), (source,))
         if scores.n_images:
             squared = scores_of(result, index, squared=True)
             texts = {
