@@ -9,6 +9,7 @@ import torch
 from pretended_device import DEVICE, HOST_READ, PretendedDevice
 
 from irpipe import config
+from irpipe.networks import architectures
 from irpipe.runtime import cuda_graph
 from irpipe.training import trainer as module
 from irpipe.training.plan import TrainingPlan
@@ -38,7 +39,9 @@ def make_trainer(device: torch.device, **changes: Any) -> Trainer:
     return Trainer(plan, Path(), device)
 
 
-def test_a_training_stops_before_the_step_that_diverges() -> None:
+def test_a_training_stops_before_the_step_that_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The CPU, too, has a device's layout, so that both round alike.
+    monkeypatch.setattr(architectures, "_in_channels_last", lambda network: network)
     cpu = make_trainer(torch.device("cpu"))
     for _ in range(5):
         cpu.step()
@@ -58,11 +61,7 @@ def test_a_training_stops_before_the_step_that_diverges() -> None:
     assert state.metadata["progress"] == pytest.approx(expected.metadata["progress"])
     assert state.metadata["generator"] == expected.metadata["generator"]
     for name, value in expected.tensors.items():
-        # The layout of a device rounds in another way, and weights that diverge cancel.
-        largest = value.abs().max().item() if value.is_floating_point() else 0
-        torch.testing.assert_close(
-            state.tensors[name], value, rtol=1e-3, atol=1e-6 + 1e-5 * largest
-        )
+        torch.testing.assert_close(state.tensors[name], value, rtol=1e-3, atol=1e-6)
     # The CPU, too, is where it was before the step.
     again = training_state(cpu)
     assert again.metadata == expected.metadata
