@@ -132,11 +132,11 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit(NO_GPU)
     folders = ["--data", str(args.data), "--released", str(args.released)]
+    run = partial(subprocess.run, check=True, cwd=ROOT)
     # Another torch may warn of other things.
-    tests, on_gpu = ["pytest", "-m", "gpu", "-W", "default"], {"IRPIPE_GPU_TESTS": "1"}
-    for command, variables in ((tests, on_gpu), (["benchmarks.portability", *folders], {})):
-        environment = os.environ | variables
-        subprocess.run([sys.executable, "-m", *command], check=True, cwd=ROOT, env=environment)
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default"]
+    run(tests, env=os.environ | {"IRPIPE_GPU_TESTS": "1"})
+    run([sys.executable, "-m", "benchmarks.portability", *folders])
     device = select_device("cuda")
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
