@@ -14,6 +14,7 @@ from irpipe.datasets import facts
 from irpipe.errors import IrpipeError
 from irpipe.networks.architectures import build
 from irpipe.outside_code import import_file, import_kind, outside_file
+from irpipe.results.data_record import files_sha256, read_data_record
 
 ATTACK = '''
 """An attack."""
@@ -29,6 +30,14 @@ HOSTILE_ATTACKS = {
     "not Python": ("def attack(", "not a readable Python file"),
     "zero byte": ("\0", "not a readable Python file"),
     "deep": ("(" * 5000, "not a readable Python file"),
+    "type of a thousand parts": (
+        f"def attack(batch, *, n: {'|'.join(['int'] * 1000)}): pass",
+        "option 'n' has a type of too many parts",
+    ),
+    "default is no value": (
+        "def attack(batch, *, n: dict = {[]: 1}): pass",
+        "option 'n' has a default that is no plain value",
+    ),
     "type runs code": (
         "def attack(batch, *, n: __import__('os').mkdir('canary')): pass",
         "option 'n' has type",
@@ -120,6 +129,22 @@ def test_a_hostile_file_is_one_line_and_runs_nothing(name: str, folder: Path) ->
     with refused(rf"here\.kind: .*project/bad\.py: .*{message}"):
         resolve_entry("attacks", {"kind": "./bad.py"}, "here")
     assert not Path("canary").exists()
+
+
+@pytest.mark.parametrize("n_operands", [1000, 10_000])
+def test_an_expression_of_too_many_operands_is_one_line(n_operands: int, folder: Path) -> None:
+    (folder / "long.py").write_text("+".join("1" * n_operands), encoding="utf-8")
+    with refused(r"project/long\.py: an expression has too many operands .*; divide it"):
+        code_hash("./long.py")
+
+
+@pytest.mark.parametrize(
+    "files", ["names()", "3", "{'train': ('a')}", "{'train': ('/a',)}", "{[]: 1}"]
+)
+def test_files_of_a_data_set_must_be_tuples_of_relative_paths(files: str, folder: Path) -> None:
+    (folder / "data.py").write_text(f"FILES = {files}", encoding="utf-8")
+    with refused(r"project/data\.py: FILES has no plain tuples of paths below .*, such as .*"):
+        files_sha256({"kind": "./data.py"}, folder, "train")
 
 
 @pytest.mark.parametrize(
@@ -219,3 +244,10 @@ def test_a_data_set_of_a_file_and_the_folder_of_the_config(
     assert run("data", "--dataset", entry, "--output", "b.json") == 2
     monkeypatch.setenv("IRPIPE_CODE", str(folder))
     assert facts({"kind": "./data.py"}).shape == (1, 28, 28)
+
+
+def test_a_record_that_is_nested_too_deep_is_one_line(tmp_path: Path) -> None:
+    record = tmp_path / "train.json"
+    record.write_text("[" * 10_000, encoding="utf-8")
+    with refused("train.json: not a readable record of a data set; make it again"):
+        read_data_record(record)

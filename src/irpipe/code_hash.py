@@ -15,7 +15,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from irpipe.errors import IrpipeError
 from irpipe.outside_code import (
+    TOO_LONG_EXPRESSION,
     imported_names,
     is_outside,
     outside_file,
@@ -68,14 +70,20 @@ def _data_files(path: Path, source: str) -> Iterator[Path]:
 
 @functools.cache
 def _hash_file(path: Path) -> tuple[str, frozenset[str]]:
-    """Hash of one file without its imports, and the modules of this package that it imports."""
+    """Hash of one file without its imports, and the modules of this package that it imports.
+
+    Raises IrpipeError if it is no Python file, or has an expression that is too long.
+    """
     tree = parse_file(path)
     imported = {
         name
         for name in imported_names(tree)
         if name.split(".")[0] == PACKAGE and name != PACKAGE and source_path(name, SOURCE_FOLDER)
     }
-    content = hashlib.sha256(_text(tree).encode())
+    try:
+        content = hashlib.sha256(_text(tree).encode())
+    except RecursionError as error:
+        raise IrpipeError(f"{path}: {TOO_LONG_EXPRESSION}") from error
     for file in _data_files(path, path.read_text(encoding="utf-8")):
         content.update(file.read_bytes())
     return content.hexdigest(), frozenset(imported)
@@ -85,7 +93,8 @@ def code_hash(*modules: str) -> str:
     """Hash (12 hex digits) of `modules` and of all that they import from this package.
 
     A module may be a file `./...` beside the config. It counts with all that it imports from its
-    own folder. Raises IrpipeError if there is no such file.
+    own folder. Raises IrpipeError if there is no such file, or if one of its expressions is too
+    long.
     """
     hashes: dict[str, str] = {}
     pending: list[str] = []

@@ -20,6 +20,9 @@ from types import ModuleType
 
 from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, first_line
 
+# What Python's parser, ast.dump and ast.unparse raise a RecursionError at.
+TOO_LONG_EXPRESSION = "an expression has too many operands or is nested too deep; divide it"
+
 
 def code_folder() -> Path:
     """The folder below which configs and checkpoints may name files of code."""
@@ -73,7 +76,9 @@ def parse_file(path: Path) -> ast.Module:
     """The syntax tree of a Python file. Raises IrpipeError if it is none."""
     try:
         return ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except RecursionError as error:
+        raise IrpipeError(f"{path}: {TOO_LONG_EXPRESSION}") from error
+    except (OSError, SyntaxError, ValueError, MemoryError) as error:
         raise IrpipeError(f"{path}: not a readable Python file ({first_line(error)})") from error
 
 

@@ -104,16 +104,20 @@ def _options_model(category: str, path: Path, _mtime: int, is_linf: bool) -> typ
 
 def _type_of(annotation: ast.expr, key: str) -> Any:
     """The type that an annotation names. Nothing else in it is evaluated."""
+    try:
+        text = ast.unparse(annotation)
+    except RecursionError as error:
+        raise IrpipeError(f"{key} has a type of too many parts") from error
     for node in ast.walk(annotation):
         is_name = isinstance(node, ast.Name) and node.id in OPTION_TYPES
         is_union = isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr)
         plain = ast.Constant | ast.Subscript | ast.Tuple | ast.expr_context | ast.BitOr
         if not (is_name or is_union or isinstance(node, plain)):
             known = ", ".join(sorted(OPTION_TYPES))
-            text = ast.unparse(annotation)[:MAX_NAME_SHOWN]
-            raise IrpipeError(f"{key} has type '{text}'; have: {known}")
+            start = text[:MAX_NAME_SHOWN]
+            raise IrpipeError(f"{key} has type '{start}'; have: {known}")
     try:
-        return eval(ast.unparse(annotation), {"__builtins__": {}, **OPTION_TYPES})
+        return eval(text, {"__builtins__": {}, **OPTION_TYPES})
     except (TypeError, NameError, AttributeError) as error:
         raise IrpipeError(f"{key} has no type ({error})") from error
 
@@ -122,7 +126,7 @@ def _default(default: ast.expr | None, key: str) -> Any:
     """The value of a default; `...` if there is none."""
     try:
         return ... if default is None else ast.literal_eval(default)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise IrpipeError(f"{key} has a default that is no plain value") from error
 
 

@@ -37,7 +37,7 @@ def read_data_record(path: Path) -> dict[str, Any]:
     """Read a record. Raises IrpipeError if it is damaged."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise IrpipeError(f"{path}: not a readable record of a data set; make it again") from error
     if not isinstance(record, dict):
         raise IrpipeError(f"{path}: not a record of a data set; make it again")
@@ -69,14 +69,31 @@ def files_sha256(options: dict[str, Any], root: Path, split: str) -> str:
 
 
 def _files_constant(kind: str) -> dict[str, tuple[str, ...]]:
-    """`FILES` of a data set kind, read from its source; empty if it has none."""
-    for statement in parse_file(kind_file("datasets", kind)).body:
+    """`FILES` of a data set kind, read from its source; empty if it has none.
+
+    Raises IrpipeError if it does not map splits to tuples of relative paths.
+    """
+    path = kind_file("datasets", kind)
+    for statement in parse_file(path).body:
         if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value is not None:
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-            if [ast.unparse(target) for target in targets] == ["FILES"]:
-                files: dict[str, tuple[str, ...]] = ast.literal_eval(statement.value)
-                return files
+            if [getattr(target, "id", None) for target in targets] == ["FILES"]:
+                return _checked_files(statement.value, path)
     return {}
+
+
+def _checked_files(value: ast.expr, path: Path) -> dict[str, tuple[str, ...]]:
+    """The value of `FILES` in the file at `path`. Raises IrpipeError if it is something else."""
+    try:
+        files: dict[str, tuple[str, ...]] = ast.literal_eval(value)
+        for names in files.values():
+            if not isinstance(names, tuple) or any(Path(name).is_absolute() for name in names):
+                raise ValueError
+    except (ValueError, TypeError, AttributeError) as error:
+        example = '{"train": ("bars/train",), "test": ("bars/test",)}'
+        expected = f"tuples of paths below the folder of the data, such as {example}"
+        raise IrpipeError(f"{path}: FILES has no plain {expected}") from error
+    return files
 
 
 @functools.cache
