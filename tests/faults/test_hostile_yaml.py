@@ -9,6 +9,7 @@ import yaml
 from command_line import run
 
 from irpipe import config
+from irpipe.config import yaml_reader
 from irpipe.errors import IrpipeError
 
 # Measuring coverage slows everything.
@@ -85,6 +86,26 @@ def test_hostile_files_are_refused(
     assert printed.err[:-1].isprintable()
     assert len(printed.err) < 1000
     assert [path.name for path in tmp_path.iterdir()] == ["bad.yaml"]
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_reader, "MAX_VALUES", 5)
+    monkeypatch.setattr(yaml_reader, "MAX_DEPTH", 3)
+
+
+# The first has five values: the mapping, the list and three numbers.
+@pytest.mark.parametrize("text", ["{a: 1, b: [2, 3]}", "[[[1]]]", "[[[], []]]"])
+@pytest.mark.usefixtures("small_limits")
+def test_as_much_as_the_limits_is_read(text: str) -> None:
+    assert yaml_reader.parse_yaml(text, "x") == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("text", ["{a: 1, b: [2, 3, 4]}", "[1, 2, 3, 4, 5]", "[[[[]]]]"])
+@pytest.mark.usefixtures("small_limits")
+def test_more_than_the_limits_is_refused(text: str) -> None:
+    with pytest.raises(IrpipeError, match=r"^x: not YAML: too deep or too much"):
+        yaml_reader.parse_yaml(text, "x")
 
 
 @pytest.mark.parametrize("text", [BOMB, "a: &a [*a]"])

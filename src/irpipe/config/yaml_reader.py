@@ -16,7 +16,29 @@ TOO_LARGE = f"too deep or too much; a config has {MAX_VALUES} values at most, {M
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without duplicate keys and without aliases (`*name`), which repeat a value."""
+    """YAML of limited size, without duplicate keys and aliases (`*name`), which repeat a value."""
+
+    n_values = 0
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; raises YAMLError at an alias, or at one value too many or too deep.
+
+        It counts while it reads: a file of 64 kB can hold so many brackets that reading them all
+        takes more than a second.
+        """
+        if self.check_event(yaml.AliasEvent):
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
+            raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
+        is_key = isinstance(parent, yaml.MappingNode) and index is None
+        is_collection = self.check_event(yaml.CollectionStartEvent)
+        self.n_values += not is_key
+        self.depth += is_collection
+        if self.n_values > MAX_VALUES or self.depth > MAX_DEPTH:
+            raise yaml.YAMLError(TOO_LARGE)
+        node = super().compose_node(parent, index)
+        self.depth -= is_collection
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A mapping; raises YAMLError at a key that is no text, or that occurs twice."""
@@ -32,25 +54,6 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _check_events(text: str) -> None:
-    """Raise YAMLError at an alias, or at one value too many or too deep.
-
-    It looks at the events, before anything is built: a file of 64 kB can hold so many brackets
-    that building them takes more than a second.
-    """
-    n_nodes = depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            line = event.start_mark.line + 1 if event.start_mark else "?"
-            raise yaml.YAMLError(f"line {line}: an alias (*name); write out what it stands for")
-        n_nodes += isinstance(event, yaml.NodeEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        # Keys are nodes too, so a mapping has two nodes per value.
-        if n_nodes > 2 * MAX_VALUES or depth > MAX_DEPTH:
-            raise yaml.YAMLError(TOO_LARGE)
-
-
 def parse_yaml(text: str, location: str) -> Any:
     """The content of a YAML text.
 
@@ -62,7 +65,6 @@ def parse_yaml(text: str, location: str) -> Any:
     # PyYAML raises all of these: ValueError at 2024-13-45, AttributeError at an unclosed tag.
     faults = (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError)
     try:
-        _check_events(text)
         return yaml.load(text, _Loader)  # a SafeLoader
     except faults as error:
         raise IrpipeError(f"{location}: not YAML: {' '.join(str(error).split())}") from error
