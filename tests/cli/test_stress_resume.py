@@ -3,15 +3,20 @@
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command_line import run, write_fitted_network
+from torch import Tensor
 from warm_python import programs
 
 from irpipe import evaluation
+from irpipe.attacks import _certified
+from irpipe.certification.root_bounds import certify_by_bounds
 from irpipe.cli._stress_attacks import StressAttacks
+from irpipe.networks.network import Network
 from irpipe.results.result import Result, read_result
 
 OPTIONS = "steps: [1, 3], images: 20, eps: [0, 0.2]"
@@ -108,6 +113,34 @@ def test_ctrl_c_keeps_what_is_finished(
     assert not (tmp_path / "o" / "report.html").exists()
     assert run(*arguments(tmp_path, "o")) == 0
     assert calls == ["a", "b", "c", "maps"]
+
+
+def test_ctrl_c_keeps_what_is_proven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the proofs of 3 of 5 images. A damaged file of proofs counts for nothing."""
+    write_fitted_network(tmp_path / "net.safetensors")
+    attack = "a={kind: margin_pgd, steps: 1, images: 5, eps: 0.002}"
+    command = [*arguments(tmp_path, "o")[: -len(ATTACKS)], attack]
+    bounded: list[int] = []
+
+    def spy(network: Network, images: Tensor, labels: Tensor, eps: float) -> Iterator[Any]:
+        bounded.append(len(images))
+        for number, proof in enumerate(certify_by_bounds(network, images, labels, eps)):
+            if bounded == [5] and number == 3:
+                raise KeyboardInterrupt
+            yield proof
+
+    monkeypatch.setattr(_certified, "certify_by_bounds", spy)
+    assert run(*command) == 130
+    assert run(*command) == 0
+    assert bounded == [5, 2]
+    result = tmp_path / "o" / "a.h5"
+    assert read_result(result).arrays["is_certified"].sum() == 4
+    result.unlink()
+    proofs = tmp_path / "o" / "proofs.json"
+    proofs.write_text(proofs.read_text().replace("false", "true"))
+    assert run(*command) == 0
+    assert bounded == [5, 2, 5]
+    assert read_result(result).arrays["is_certified"].sum() == 4
 
 
 def test_an_interrupted_repetition_forgets_no_time(

@@ -25,27 +25,26 @@ def certified_by_bounds(batch: AttackBatch, eps: Sequence[float], skip_certified
     bounds = torch.tensor(eps, dtype=torch.float64)
     label = f"proofs for {batch.progress_label}" if batch.progress_label else ""
     with progress(label, is_certified.numel()) as advance:
-        prove = partial(_is_proven, batch, advance)
+        prove = partial(_prove, batch, advance)
         for i in bounds.argsort(descending=True).tolist():
             left = torch.nonzero(~is_certified[i])[:, 0].tolist()
             keys = {number: (int(batch.indices[number]), eps[i]) for number in left}
             unknown = [number for number in left if keys[number] not in batch.certified]
             advance(len(batch.labels) - len(unknown))
-            columns = batch.images[unknown], batch.labels[unknown]
-            is_proven = map_row_chunks(partial(prove, eps[i]), *columns)[0].tolist()
-            for number, is_number_proven in zip(unknown, is_proven, strict=True):
-                batch.certified[keys[number]] = is_number_proven
+            numbers = torch.tensor(unknown, dtype=torch.long, device=batch.labels.device)
+            map_row_chunks(partial(prove, eps[i]), numbers)
             for number in left:
                 is_certified[bounds <= bounds[i], number] |= batch.certified[keys[number]]
     return is_certified.to(batch.labels.device)
 
 
-def _is_proven(
-    batch: AttackBatch, advance: Advance, eps: float, images: Tensor, labels: Tensor
-) -> list[Tensor]:
-    """Whether bounds alone certify these images within `eps`."""
-    is_proven = []
-    for proof in certify_by_bounds(batch.network, images, labels, eps):
-        is_proven.append(proof is not None)
+def _prove(batch: AttackBatch, advance: Advance, eps: float, numbers: Tensor) -> list[Tensor]:
+    """Put into `batch.certified` whether bounds alone certify these images of it within `eps`.
+
+    Each joins at once, so that an interruption loses none.
+    """
+    proofs = certify_by_bounds(batch.network, batch.images[numbers], batch.labels[numbers], eps)
+    for number, proof in zip(numbers.tolist(), proofs, strict=True):
+        batch.certified[int(batch.indices[number]), eps] = proof is not None
         advance()
-    return [torch.tensor(is_proven, dtype=torch.bool)]
+    return [numbers]

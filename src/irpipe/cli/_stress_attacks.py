@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
 from irpipe.cli._failures import attack_failure, print_traceback
+from irpipe.cli._stress_proofs import FILE_NAME, Certified, kept_proofs
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.results.labels import duration
 from irpipe.results.result import Result, read_result, write_result
@@ -44,7 +45,6 @@ class StressAttacks:
         self.attempts: list[Attempt] = []
         self.failures: list[str] = []
         self._attrs: dict[str, dict[str, Any]] = {}
-        self._certified: dict[tuple[int, float], bool] = {}  # shared by all attacks
         # How attacks ended, in earlier calls too: one that is interrupted forgets no time.
         self._record = {attempt.attack: attempt for attempt in read_attempts(args.output)}
 
@@ -184,16 +184,17 @@ class StressAttacks:
         batches: list[Tensor] = []
         on_images = batches.append if self._saves_images(options) else None
         start = time.monotonic()
-        result = evaluate_network(
-            self.network,
-            name,
-            options,
-            self.test,
-            self.device,
-            current,
-            on_images,
-            certified=self._certified,
-        )
+        with self._proofs(name, options) as certified:
+            result = evaluate_network(
+                self.network,
+                name,
+                options,
+                self.test,
+                self.device,
+                current,
+                on_images,
+                certified=certified,
+            )
         seconds = time.monotonic() - start
         if batches:
             save_images(self._images_path(name), batches, result, self.network.network, self.test)
@@ -202,6 +203,16 @@ class StressAttacks:
         write_result(self._path(name), result)
         print(self._path(name))
         return read_result(self._path(name))
+
+    def _proofs(
+        self, name: str, options: dict[str, Any]
+    ) -> contextlib.AbstractContextManager[Certified]:
+        """What bounds certify, which all attacks share."""
+        attrs = self._attributes(name, options)
+        deciding = ("network_sha256", "data_sha256", "versions", "device")
+        identity = {key: attrs[key] for key in deciding}
+        identity["code_hash"] = code_hash.code_hash("irpipe.certification.root_bounds")
+        return kept_proofs(self.args.output / FILE_NAME, identity)
 
     def _saves_images(self, options: dict[str, Any]) -> bool:
         """Whether the images are saved: those of an attack that bounds them by eps."""
