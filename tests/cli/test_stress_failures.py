@@ -1,5 +1,6 @@
 """`irpipe stress` when a network, pyautoattack or the command is wrong: one line, no loss."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -129,6 +130,7 @@ def test_attacks_that_do_not_apply_are_left_out(
     assert stress(tmp_path, "coarse", topk, square) == 0
     printed = capsys.readouterr().out
     assert "topk: left out, because attack option top_k: 8, but" in printed
+    assert re.search(r"^time: at most \S+ s \(square \S+ s\)$", printed, re.MULTILINE)
     accuracy = read_result(tmp_path / "o" / "square.h5").arrays["correct"].mean()
     labels = read_result(tmp_path / "o" / "square.h5").arrays["label"]
     assert accuracy == (labels == 0).mean()

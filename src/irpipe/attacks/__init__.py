@@ -21,7 +21,8 @@ without a default must be set. Every kind also has `images`, `seed` and `batch_s
     indices           evaluation/sample.py: these test images instead, if `attack` has the option
     batch_size        evaluation/__init__.py: images per call of `attack`
     eps               `attack`, without eps = 0, at which an image stays as it is
-    any option        `attack` and `metrics`, each only if its signature names the option
+    any option        `attack` and the hooks that take `batch`, each only if its signature names
+                      the option
 
 So `attack` declares a common option only if it needs its value or another default.
 
@@ -33,6 +34,8 @@ So `attack` declares a common option only if it needs its value or another defau
     default_eps(options)            eps of an entry that sets none; else the data set's EVAL_EPS.
     provenance(options)             {name: value}: further attributes of the result, such as
                                     hashes of the files that the attack reads.
+    require_applicable(batch, *, ...)  raises NotApplicableError if the network lacks what the
+                                    attack needs; `irpipe stress` asks before it starts.
     left_out(options, n_classes)    [name]: parts of the attack that need more classes than the
                                     network has; they become the attribute `left_out`.
     NORMS = ("linf", "l2")          norms of eps that the kind has; its option `norm` says which.

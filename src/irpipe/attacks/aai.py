@@ -57,6 +57,7 @@ def attack(
 
     t is the class that the network predicts for the clean image x.
     """
+    require_applicable(batch, interpreter=interpreter, ig_rule=ig_rule, loss=loss, top_k=top_k)
     clean = batch.images.repeat(len(eps), 1, 1, 1)  # one row per eps and image
     start, row_eps = _start(batch, eps, images if random_start else None)
     maps_of = partial(interpret, kind=interpreter, ig_rule=ig_rule)
@@ -71,6 +72,21 @@ def attack(
     for count, iterates in snapshots:
         adversarial = iterates.view(len(eps), *batch.images.shape).to(clean.dtype)
         yield AttackOutput(count, adversarial)
+
+
+def require_applicable(
+    batch: AttackBatch, *, interpreter: Interpreter, ig_rule: IgRule, loss: MapLoss, top_k: Count
+) -> None:
+    """Raise NotApplicableError if the maps have fewer entries than `topk` is to lower."""
+    if loss != "topk":
+        return
+    image, label = batch.images[:1].float(), batch.labels[:1]
+    with torch.no_grad():
+        maps = interpret(batch.folded, image, interpreter, label[:, None], ig_rule=ig_rule)
+    if top_k > maps.numel():
+        raise NotApplicableError(
+            f"attack option top_k: {top_k}, but the maps have {maps.numel()} entries"
+        )
 
 
 def n_passes(options: dict[str, Any], n_eps: int, n_classes: int) -> int:
@@ -148,12 +164,7 @@ def _make_map_loss(
       correlation of that map with m is -1.
     """
     if loss == "topk":
-        flat = clean_maps.flatten(1)
-        if top_k > flat.shape[1]:
-            raise NotApplicableError(
-                f"attack option top_k: {top_k}, but the maps have {flat.shape[1]} entries"
-            )
-        largest = flat.topk(top_k, dim=1).indices.repeat(n_eps, 1)
+        largest = clean_maps.flatten(1).topk(top_k, dim=1).indices.repeat(n_eps, 1)
         return lambda maps, rows: -maps.flatten(1).gather(1, largest[rows]).sum(dim=1)
     if loss == "mass_center":
         center = _mass_center(clean_maps).repeat(n_eps, 1)

@@ -86,7 +86,7 @@ def attack(
     options = {"attacks_to_run": attacks_to_run, "steps": steps, "n_queries": n_queries}
     options["norm"] = norm
     skipped = left_out(options, n_classes)
-    _require_possible(options, n_classes)
+    require_applicable(batch, attacks_to_run=attacks_to_run, norm=norm, steps=steps)
     # There is a seed for each eps and for each member of the standard version, so that a member's
     # random numbers do not depend on which others run.
     seeds = batch.rng.randint(2**31, size=(len(eps), len(MEMBERS)))
@@ -116,20 +116,24 @@ def attack(
     yield AttackOutput(steps, adversarial.view(*shape, *batch.images.shape[1:]), extras=extras)
 
 
-def _require_possible(options: dict[str, Any], n_classes: int) -> None:
-    """Raise IrpipeError if no member can attack so few classes, or APGD has too few steps."""
-    names = options["attacks_to_run"]
-    skipped = left_out(options, n_classes)
-    if set(skipped) == set(names):
+def require_applicable(
+    batch: AttackBatch, *, attacks_to_run: AutoAttackMembers, norm: EpsNorm, steps: Count
+) -> None:
+    """Raise NotApplicableError if no member can attack so few classes.
+
+    Raises IrpipeError if APGD has too few steps.
+    """
+    n_classes = len(batch.network.head)
+    skipped = left_out({"attacks_to_run": attacks_to_run}, n_classes)
+    if set(skipped) == set(attacks_to_run):
         raise NotApplicableError(
             f"attack option attacks_to_run: {', '.join(skipped)} needs "
             f"{MIN_CLASSES[skipped[0]]} classes, but the network has {n_classes}"
         )
-    has_apgd = not {"apgd-ce", "apgd-t"}.isdisjoint(names)
-    if has_apgd and options["norm"] == "l1" and options["steps"] < MIN_L1_STEPS:
+    has_apgd = not {"apgd-ce", "apgd-t"}.isdisjoint(attacks_to_run)
+    if has_apgd and norm == "l1" and steps < MIN_L1_STEPS:
         raise IrpipeError(
-            f"attack option steps: APGD in l1 needs at least {MIN_L1_STEPS}; "
-            f"found {options['steps']}"
+            f"attack option steps: APGD in l1 needs at least {MIN_L1_STEPS}; found {steps}"
         )
 
 

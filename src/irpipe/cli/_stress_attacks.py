@@ -55,8 +55,8 @@ class StressAttacks:
         pending = []
         for name, asked in attacks:
             options = self._with_proofs(asked)
-            # What is wrong with an attack is told when its turn comes.
-            with contextlib.suppress(IrpipeError):
+            # What is wrong with an attack, or a network of others, is told when its turn comes.
+            with contextlib.suppress(Exception):
                 self._require_applicable(name, options)
                 if self._finished(name, options) is None:
                     pending.append((name, self._attributes(name, options)["options"]))
@@ -117,8 +117,8 @@ class StressAttacks:
         return result
 
     def _require_applicable(self, name: str, options: dict[str, Any]) -> None:
-        """Raise NotApplicableError if an attack needs maps and there are none, or lacks --norm."""
-        from irpipe.evaluation import norms_of
+        """Raise NotApplicableError if an attack lacks --norm, or the network what it needs."""
+        from irpipe.evaluation import norms_of, require_applicable
 
         if name != MAPS and self.args.norm not in norms_of(options):
             raise NotApplicableError(f"it has no {self.args.norm} version")
@@ -126,6 +126,7 @@ class StressAttacks:
         if needs_maps and not getattr(self.network.network, "has_maps", True):
             reason = getattr(self.network.network, "why_no_maps", "")
             raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
+        require_applicable(self.network, options, self.test, self.device)
 
     def _note(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)

@@ -170,6 +170,21 @@ def _attack_sample(
     return arrays
 
 
+def require_applicable(
+    network: LoadedNetwork, options: dict[str, Any], test: Images, device: torch.device
+) -> None:
+    """Raise NotApplicableError if the network lacks what an attack needs, as far as it can say.
+
+    `options` is the attack's resolved entry, `test` the test set.
+    """
+    kind = _import_kind(options)
+    if hasattr(kind, "require_applicable"):
+        image, label = test.images[:1].to(device), test.labels[:1].to(device)
+        index, rng = np.array([0]), np.random.RandomState()
+        batch = AttackBatch(network.network, network.folded, image, label, index, rng)
+        kind.require_applicable(batch, **_accepted_options(kind.require_applicable, options))
+
+
 def norms_of(options: dict[str, Any]) -> tuple[str, ...]:
     """The norms in which an attack can bound its change by eps; `options` is its entry."""
     norms_of_kind: tuple[str, ...] = getattr(_import_kind(options), "NORMS", ("linf",))
