@@ -45,7 +45,7 @@ benchmarks: .venv/ready
 	$(PIP) '.[benchmarks]'
 	PYTHONPATH=tests python -m benchmarks $(OPTIONS)
 
-# on a machine with a GPU: its tests, the portability, and docs/benchmarks_gpu.md
+# on a machine with a GPU: its tests, the portability, and its times; then make docs RESULTS=results
 gpu: .venv/ready
 	python -m benchmarks.gpu $(OPTIONS)
 

@@ -1,9 +1,10 @@
-"""Test, compare and time irpipe on this machine's GPU, and write docs/benchmarks_gpu.md.
+"""Test, compare and time irpipe on this machine's GPU, and write one JSON file a table.
 
-python -m benchmarks.gpu --data FOLDER --released FOLDER [--output FILE]
+python -m benchmarks.gpu --data FOLDER --released FOLDER [--output FOLDER]
 
 The tests marked `gpu` come first, then benchmarks.portability, then PGD of the paper's tables and
-an epoch of each method, against other programs on the same GPU.
+an epoch of each method, against other programs on the same GPU. `make docs RESULTS=results` then
+puts them on the page docs/benchmarks_gpu.md.
 """
 
 import argparse
@@ -21,13 +22,10 @@ import torch
 from benchmarks import pgd, training
 from benchmarks.common import Row, Setup, comparison, measurement, released_files, time_in_turns
 from benchmarks.plain import PlainNetwork
-from irpipe.documents.gather import MEASUREMENTS, gather
 from irpipe.documents.measurements import write_measurement
-from irpipe.documents.pages import render
 from irpipe.runtime.device import select_device
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = "benchmarks_gpu"
 PAIRS = (("mnist", "small"), ("mnist", "pool"), ("cifar10", "small"), ("cifar10", "wresnet"))
 N_IMAGES = 200  # of the paper's tables
 PLAIN_STEPS = 20  # of the plain port; an epoch takes proportionally longer
@@ -112,22 +110,23 @@ def measure(setup: Setup) -> dict[str, list[Row]]:
     }
 
 
-def page(tables: dict[str, list[Row]], device: torch.device, scratch: Path) -> str:
-    """The page with the tables that `measure` returns; their files go into `scratch`."""
+def write(tables: dict[str, list[Row]], device: torch.device, folder: Path) -> None:
+    """Write each table that `measure` returns as a measurement; print it, then its path."""
     for name, rows in tables.items():
+        for row in rows:
+            print(*row.values(), sep="  ")
         made = measurement(name, sys.modules[__name__], rows, device)
-        write_measurement(scratch / MEASUREMENTS, made)
-    return render(PAGE, gather(scratch, scratch), ROOT / "docs")
+        print(write_measurement(folder, made))
 
 
 def main() -> None:
-    """Test, compare, measure, and write the page; decline where there is no GPU."""
+    """Test, compare, measure, and write the files; decline where there is no GPU."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--released", type=Path, required=True)
-    parser.add_argument("--output", type=Path, default=ROOT / "docs" / f"{PAGE}.md")
+    parser.add_argument("--output", type=Path, default=Path("results/measurements"))
     args = parser.parse_args()
     if not torch.cuda.is_available():
         sys.exit(NO_GPU)
@@ -136,15 +135,12 @@ def main() -> None:
     # Another torch may warn of other things.
     tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default"]
     run(tests, env=os.environ | {"IRPIPE_GPU_TESTS": "1"})
-    run([sys.executable, "-m", "benchmarks.portability", *folders])
+    portability = [sys.executable, "-m", "benchmarks.portability", *folders]
+    run([*portability, "--output", str(args.output.resolve())])
     device = select_device("cuda")
-    with tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
-        setup = Setup(args.data, args.released, scratch / "networks", rounds=1, device=device)
-        setup.scratch.mkdir()
-        text = page(measure(setup), device, scratch)
-    print(text)
-    args.output.write_text(text, encoding="utf-8")
+    with tempfile.TemporaryDirectory() as scratch:
+        setup = Setup(args.data, args.released, Path(scratch), rounds=1, device=device)
+        write(measure(setup), device, args.output)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """`make gpu`: its page, and its measurements in small on a device without a GPU."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,24 @@ from command_line import write_fitted_network
 from pretended_device import DEVICE, PretendedDevice
 
 from irpipe import config
+from irpipe.documents import write
 from irpipe.runtime import cuda_graph
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def test_without_a_gpu_it_declines_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    arguments = ["gpu", "--data", ".", "--released", ".", "--output", str(tmp_path / "page.md")]
+    arguments = ["gpu", "--data", ".", "--released", ".", "--output", str(tmp_path / "measured")]
     monkeypatch.setattr("sys.argv", arguments)
     with pytest.raises(SystemExit, match="sees no GPU"):
         gpu.main()
-    assert not (tmp_path / "page.md").exists()
+    assert not (tmp_path / "measured").exists()
 
 
-def test_the_page_names_the_device_and_judges_the_goals(
+def test_make_docs_puts_the_measurements_on_the_page_and_keeps_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained = [
@@ -46,7 +50,12 @@ def test_the_page_names_the_device_and_judges_the_goals(
         "gpu_pgd": [comparison("PGD, mnist small int", "torchattacks", [0.25], [5], "16 cells")],
         "gpu_training": trained,
     }
-    text = gpu.page(measured, torch.device("cuda", 0), tmp_path)
+    gpu.write(measured, torch.device("cuda", 0), tmp_path / "results/measurements")
+    docs = shutil.copytree(DOCS, tmp_path / "docs")
+    write.main([str(tmp_path / "results"), "--output", str(docs)])
+    for name in ("verdict.md", "benchmarks.md"):
+        assert (docs / name).read_bytes() == (DOCS / name).read_bytes()
+    text = (docs / "benchmarks_gpu.md").read_text(encoding="utf-8")
     assert "on: NVIDIA H100; " in text
     assert "*Not run.*" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]

@@ -19,7 +19,7 @@ from irpipe.published import (
     published_table1,
 )
 
-PAGES = ("reproduction", "verdict", "benchmarks")
+PAGES = ("reproduction", "verdict", "benchmarks", "benchmarks_gpu")
 NOT_RUN = "not run"
 HEAD = (
     "<!-- Generated from templates/{name}.md.jinja and result files by `make docs`: "
@@ -59,10 +59,10 @@ class UsedNumbers:
         lines += [[self.number(*prefix, row, column) for column in columns] for row in rows]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
-    def machines(self) -> str:
-        """The machines of all measurements, or "not run"."""
-        texts = dict.fromkeys(self.number("machine", name) for name in self.rows("machine"))
-        return "; ".join(texts) or NOT_RUN
+    def machines(self, *measurements: str) -> str:
+        """The machines of these measurements, or "not run"."""
+        texts = dict.fromkeys(self.number("machine", name) for name in measurements)
+        return "; ".join(text for text in texts if text != NOT_RUN) or NOT_RUN
 
     def figure(self, name: str, caption: str) -> str:
         """The Markdown of a figure, or "not run" and its caption."""
