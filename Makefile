@@ -5,6 +5,8 @@ PIP := $(BIN)/pip install --quiet --constraint constraints.txt --editable
 export PATH := $(BIN):$(PATH)
 # Snakemake reads configs for its report in the locale's encoding; ours are UTF-8.
 export PYTHONUTF8 := 1
+# Many short processes import the same code; compiled once, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE :=
 # One process more than cores, up to five: some tests wait for what they have started.
 PROCESSES = $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4) + 1)")
 PARALLEL = --numprocesses=$(PROCESSES) --dist=worksteal
