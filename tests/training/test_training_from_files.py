@@ -72,9 +72,12 @@ def test_weights_are_those_from_memory(
     trainer = make_trainer(root)
     for n_steps in (2, 5, 1):
         state = training_state(trainer)
+        # Its readers end now. If the garbage collector finds them, torch waits 20 s for them.
+        trainer.batches = None
         trainer = make_trainer(root)
         restore_state(trainer, state)
         take_steps(trainer, n_steps)
+    trainer.batches = None
     expected = in_memory.network.state_dict()
     for name, weight in trainer.network.state_dict().items():
         assert torch.equal(weight, expected[name])
