@@ -46,6 +46,15 @@ def test_reports_import_no_torch(tmp_path: Path) -> None:
     assert run_python(tmp_path, "-c", script)[1] == "False\n"
 
 
+def test_no_garbage_is_collected_in_torch(tmp_path: Path) -> None:
+    """Torch alone has more objects than that. The collector searches the rest as usual."""
+    arguments = ["evaluate", "--checkpoint", "none", "--attack", "pgd={kind: pgd}", "--output", "x"]
+    script = f"import gc, irpipe.cli; print(irpipe.cli.main({arguments}), gc.get_freeze_count())"
+    output = run_python(tmp_path, "-c", f"{script}; print(gc.isenabled())")[1].split()
+    assert (output[0], output[2]) == ("2", "True")
+    assert int(output[1]) > 200_000
+
+
 def test_dry_run_of_the_paper_with_ten_seeds_takes_under_twenty_seconds(tmp_path: Path) -> None:
     """The released networks are empty files, because a dry run does not read them."""
     paper = ROOT / "config/paper.yaml"

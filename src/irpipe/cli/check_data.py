@@ -4,6 +4,7 @@ import argparse
 
 from irpipe import code_hash
 from irpipe.cli import _arguments
+from irpipe.cli._torch import import_torch
 from irpipe.files import ensure_writable
 from irpipe.results.data_record import files_sha256, write_data_record
 
@@ -26,6 +27,7 @@ def run(args: argparse.Namespace) -> None:
     name, options = _arguments.read_entry("datasets", args.dataset, args.config)
     _arguments.require_code(code_hash.of_data(options["kind"]), args.code)
     ensure_writable(args.output)
+    import_torch()
     from irpipe.datasets import data_root, load
 
     root = data_root(args.data)

@@ -8,6 +8,7 @@ from irpipe import code_hash, config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
 from irpipe.cli._failures import explained, require_packages
+from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import read_checkpoint
@@ -55,6 +56,7 @@ def run(args: argparse.Namespace) -> None:
     name, options = _arguments.read_entry("attacks", args.attack, args.config)
     ensure_writable(args.output)
     require_packages(options["kind"])
+    import_torch()
     names, data = _names_and_data(args)
     current = code_hash.of_evaluation(data["kind"], options["kind"])
     _arguments.require_code(current, args.code)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from irpipe import code_hash, config
 from irpipe.cli import _arguments
+from irpipe.cli._torch import import_torch
 from irpipe.networks.checkpoint import write_checkpoint
 
 
@@ -26,6 +27,7 @@ def run(args: argparse.Namespace) -> None:
     config.check_name(args.method, "--method")
     _arguments.require_code(code_hash.of_import(options["kind"]), args.code)
     _arguments.require_checkpoint_path(args.output)
+    import_torch()
     from irpipe.networks.released import read_released
 
     checkpoint = read_released(args.network, name, options, args.model, args.method)

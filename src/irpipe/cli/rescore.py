@@ -5,6 +5,7 @@ from pathlib import Path
 
 from irpipe.cli import _arguments
 from irpipe.cli._failures import explained
+from irpipe.cli._torch import import_torch
 from irpipe.cli.stress import add_network, load_network
 from irpipe.errors import IrpipeError
 from irpipe.results.labels import eps_label
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Print one line per eps. Raises IrpipeError if an image lies outside its eps or [0, 1]."""
+    import_torch()
     from irpipe.datasets import data_root, load
     from irpipe.evaluation.saved_images import rescore
     from irpipe.runtime.device import select_device

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from irpipe import code_hash
 from irpipe.cli import _arguments
+from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import Checkpoint, write_checkpoint
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         )
     current = code_hash.of_training(data["kind"], options["kind"], args.model)
     _arguments.require_code(current, args.code)
+    import_torch()
     from irpipe.datasets import data_root
     from irpipe.runtime.device import select_device
     from irpipe.training.plan import TrainingPlan
