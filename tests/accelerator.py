@@ -1,16 +1,13 @@
 """The accelerator of the tests: a pretended one or, if IRPIPE_GPU_TESTS is set, this GPU."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import pytest
 import torch
+from gpu_wanted import IS_GPU
 
-from irpipe.runtime import cuda_graph
 from irpipe.runtime.device import select_device
 
-IS_GPU = bool(os.environ.get("IRPIPE_GPU_TESTS"))
 if not IS_GPU:
     # Torch must know of it before it computes its first gradient.
     import pretended_device
@@ -22,6 +19,5 @@ def accelerator() -> Iterator[torch.device]:
     if IS_GPU:
         yield select_device("cuda")
         return
-    with pytest.MonkeyPatch.context() as patch, pretended_device.PretendedDevice():
-        patch.setattr(cuda_graph, "capture", pretended_device.capture)
+    with pretended_device.PretendedDevice():
         yield pretended_device.DEVICE

@@ -6,7 +6,6 @@ host read a value, and how often data moved to the device. Views launch nothing,
 of a graph count when it is captured, in `captured`, and not when it is replayed.
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,11 +13,14 @@ from typing import Any
 
 import pytest
 import torch
+from gpu_wanted import IS_GPU
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
-if os.environ.get("IRPIPE_GPU_TESTS"):
+from irpipe.runtime import cuda_graph
+
+if IS_GPU:
     # torch would run its gradients on no stream of the GPU, out of the graphs that it captures.
     pytest.skip("torch computes gradients on one accelerator a process", allow_module_level=True)
 BACKEND = "pretended"
@@ -92,24 +94,6 @@ class PretendedTensor(torch.Tensor):
         return _run(operation, args, kwargs or {})
 
 
-class PretendedDevice(TorchDispatchMode):
-    """Within this context, tensors can be made on the pretended device and moved to it."""
-
-    def __enter__(self) -> Any:
-        # Else `Module.double()` changes the dtype that a weight shows, and not `on_cpu`.
-        torch.__future__.set_swap_module_params_on_conversion(True)
-        return super().__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        torch.__future__.set_swap_module_params_on_conversion(False)
-        super().__exit__(*error)
-
-    def __torch_dispatch__(
-        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        return _run(operation, args, kwargs or {})
-
-
 def capture(
     function: Callable[..., list[Tensor]], inputs: list[Any]
 ) -> tuple[Callable[[], None], list[Tensor]]:
@@ -127,6 +111,34 @@ def capture(
                 output.copy_(value)
 
     return replay, outputs
+
+
+class PretendedDevice(TorchDispatchMode):
+    """Within this context, tensors can be made on the pretended device and moved to it.
+
+    `capture` stands in for `cuda_graph.capture`.
+    """
+
+    def __init__(self, capture: Callable[..., Any] = capture) -> None:
+        super().__init__()
+        self.capture = capture
+
+    def __enter__(self) -> Any:
+        self.capture_before = cuda_graph.capture
+        cuda_graph.capture = self.capture
+        # Else `Module.double()` changes the dtype that a weight shows, and not `on_cpu`.
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        cuda_graph.capture = self.capture_before
+        torch.__future__.set_swap_module_params_on_conversion(False)
+        super().__exit__(*error)
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        return _run(operation, args, kwargs or {})
 
 
 @contextmanager

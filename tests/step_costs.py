@@ -18,7 +18,6 @@ from torch import Tensor
 
 from irpipe import config
 from irpipe.published import METHODS
-from irpipe.runtime import cuda_graph
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 
@@ -42,7 +41,7 @@ def step_costs(model: str, method: str) -> StepCosts:
     recipe |= {"batch_size": 2}
     options = config.lookup("methods", method, None)
     plan = TrainingPlan("digits", {"kind": "digits"}, model, method, options, recipe, 0, "none")
-    with PretendedDevice():
+    with PretendedDevice(_capture):
         trainer = Trainer(plan, Path(), DEVICE)
         short, long = (_operations_of_graph(trainer, inner_steps) for inner_steps in (1, 2))
         counts.clear()
@@ -72,17 +71,13 @@ def _capture(
 
 def rows(_setup: object = None) -> Iterator[dict[str, Any]]:
     """Yield one row for each network."""
-    capture, cuda_graph.capture = cuda_graph.capture, _capture
-    try:
-        for model, method in NETWORKS:
-            costs = step_costs(model, method)
-            yield {
-                "network": f"{model} {method}",
-                "an inner step": costs.inner_step,
-                "rest of the graph": costs.rest_of_graph,
-                "outside the graph": costs.outside,
-                "host reads": costs.host_reads,
-                "copies": costs.copies,
-            }
-    finally:
-        cuda_graph.capture = capture
+    for model, method in NETWORKS:
+        costs = step_costs(model, method)
+        yield {
+            "network": f"{model} {method}",
+            "an inner step": costs.inner_step,
+            "rest of the graph": costs.rest_of_graph,
+            "outside the graph": costs.outside,
+            "host reads": costs.host_reads,
+            "copies": costs.copies,
+        }

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import pretended_device
 import pytest
 import torch
 from benchmarks import gpu, pgd, training
@@ -15,7 +14,6 @@ from pretended_device import DEVICE, PretendedDevice
 
 from irpipe import config
 from irpipe.documents import write
-from irpipe.runtime import cuda_graph
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -78,11 +76,8 @@ def test_make_docs_puts_the_measurements_on_the_page_and_keeps_the_others(
 
 
 @pytest.mark.parametrize("other", ["torchattacks", "released loop"])
-def test_both_sides_of_pgd_run_on_the_device(
-    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_sides_of_pgd_run_on_the_device(other: str, tmp_path: Path) -> None:
     path = write_fitted_network(tmp_path / "net.safetensors")
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
     with PretendedDevice():
         accuracies = pgd.irpipe_accuracies(path, Path(), 4, DEVICE, [1, 2])
         expected = pgd.other_accuracies(path, Path(), 4, pgd.ATTACKS[other], DEVICE, [1, 2])
@@ -96,7 +91,6 @@ def test_both_sides_of_a_training_step_run_on_the_device(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         config, "lookup", lambda part, name, path: entries.get(part) or lookup(part, name, path)
     )
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
     with PretendedDevice():
         trainer, take_step = training.irpipe_step("int", Path(), DEVICE)
         images = trainer.training.images[:4].to(DEVICE)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-import pretended_device
 import pytest
 import torch
 from pretended_device import DEVICE, PretendedDevice
@@ -16,7 +15,7 @@ from irpipe.datasets import Images
 from irpipe.evaluation import evaluate_network
 from irpipe.networks.folded import FoldedNetwork
 from irpipe.networks.load import LoadedNetwork
-from irpipe.runtime import cuda_graph, memory
+from irpipe.runtime import memory
 from irpipe.runtime.memory import gradient_bytes, map_fitting_rows
 
 N_IMAGES = 5
@@ -125,7 +124,6 @@ def test_half_the_rows_give_the_same_numbers(
     network.backbone.register_forward_pre_hook(refuse_many)
     network.move_to(DEVICE)
     loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
     with PretendedDevice():
         expected = evaluate_network(loaded, "test", options, test, DEVICE, "none").arrays
         is_small = True

@@ -1,12 +1,16 @@
 """The pretended device refuses what CUDA refuses, so that the tests on it say something."""
 
+import runpy
 from collections.abc import Callable
 
+import gpu_wanted
 import pretended_device
 import pytest
 import torch
 from pretended_device import DEVICE, HOST_READ, PretendedDevice
 from torch import Tensor
+
+from irpipe.runtime import cuda_graph
 
 
 @pytest.fixture
@@ -81,3 +85,16 @@ def test_a_replay_reads_the_inputs_again(there: Tensor) -> None:
         there.add_(1)
         replay()
         assert output.tolist() == [4.0, -2.0, 8.0]
+
+
+def test_the_context_captures_there_and_nowhere_else() -> None:
+    before = cuda_graph.capture
+    with PretendedDevice():
+        assert cuda_graph.capture is pretended_device.capture
+    assert cuda_graph.capture is before
+
+
+@pytest.mark.parametrize(("value", "is_gpu"), [("1", True), ("0", False), ("", False)])
+def test_zero_asks_for_no_gpu(value: str, is_gpu: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRPIPE_GPU_TESTS", value)
+    assert runpy.run_path(gpu_wanted.__file__)["IS_GPU"] == is_gpu

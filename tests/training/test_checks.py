@@ -10,7 +10,6 @@ from pretended_device import DEVICE, HOST_READ, PretendedDevice
 
 from irpipe import config
 from irpipe.networks import architectures
-from irpipe.runtime import cuda_graph
 from irpipe.training import trainer as module
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.resume import training_state
@@ -24,11 +23,6 @@ RECIPE = {
     "inner_steps": 1,
     "inner_step_size": 0.1,
 }
-
-
-@pytest.fixture(autouse=True)
-def pretended_capture(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda_graph, "capture", pretended_device.capture)
 
 
 def make_trainer(device: torch.device, **changes: Any) -> Trainer:
