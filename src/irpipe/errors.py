@@ -24,8 +24,13 @@ class NotApplicableError(IrpipeError):
 
 def first_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    type_name, reason = type(error).__name__, reason_of(error)
+    return reason if reason == type_name else f"{type_name}: {reason}"
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of an error's message, or its type if it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def no_such(noun: str, name: object, known: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, reason_of
 
 # The key of checkpoints and the column of training logs that hold the SHA-256 of their content.
 CONTENT_SHA256_KEY = "content_sha256"
@@ -164,5 +164,5 @@ def read_or_explain(path: Path, expected: str, reader: Callable[[Path], Any]) ->
     try:
         return reader(path)
     except damage as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason_of(error)
         raise IrpipeError(f"{path}: not a readable {expected} ({reason}); make it again") from error

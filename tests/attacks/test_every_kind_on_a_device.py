@@ -101,8 +101,7 @@ def evaluate(kind: str, variant: dict[str, Any], surrogate: Path, device: torch.
         entry["eps"] = [0.02, 0.1]
     entry |= SHORTER.get(kind, {})
     options = config.resolve_named("attacks", {"kind": kind, **entry}, "attacks.test")
-    network = random_network("small", MNIST).requires_grad_(False).eval()
-    network.move_to(device)
+    network = random_network("small", MNIST).requires_grad_(False).eval().move_to(device)
     loaded = LoadedNetwork(network, FoldedNetwork(network, MNIST), IDENTITY, "none")
     test = load({"kind": "digits"}, Path(), "test")
     # The network is right about all images that it attacks.

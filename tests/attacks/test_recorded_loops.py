@@ -44,8 +44,7 @@ def launches(kind: str, steps: int) -> tuple[int, int]:
     if "eps" in parameters:
         options["eps"] = [0.1]
     with PretendedDevice():
-        network = made.network
-        network.move_to(DEVICE)
+        network = made.network.move_to(DEVICE)
         images, labels = made.images.to(DEVICE), made.labels.to(DEVICE)
         folded = FoldedNetwork(network, images.shape[1:])
         batch = dataclasses.replace(

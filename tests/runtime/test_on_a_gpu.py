@@ -27,8 +27,7 @@ N_IMAGES = 3_000
 
 def test_a_graph_gives_what_the_steps_give() -> None:
     with accelerator() as device:
-        network = random_network("small", MNIST).requires_grad_(False)
-        network.move_to(device)
+        network = random_network("small", MNIST).requires_grad_(False).move_to(device)
         images = torch.rand(3, *MNIST, generator=torch.Generator().manual_seed(4)).to(device)
         labels = torch.tensor([1, 7, 3], device=device)
         folded = FoldedNetwork(network, MNIST)

@@ -74,6 +74,4 @@ def _load_surrogate(path: Path, batch: AttackBatch) -> Network:
         raise IrpipeError(
             f"attack option surrogates: {path} is a network for images of another shape"
         )
-    network = load_network(checkpoint, path)
-    network.move_to(batch.images.device)
-    return network
+    return load_network(checkpoint, path).move_to(batch.images.device)

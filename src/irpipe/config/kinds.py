@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from irpipe import option_types
-from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such
+from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such, reason_of
 from irpipe.outside_code import is_outside, outside_file, parse_file
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
@@ -99,7 +99,7 @@ def _options_model(category: str, path: Path, _mtime: int, is_linf: bool) -> typ
     try:
         return create_model(location, __base__=StrictModel, **fields)
     except (TypeError, ValueError, NameError, PydanticUserError) as error:
-        raise IrpipeError(f"{location}: {str(error).splitlines()[0]}") from error
+        raise IrpipeError(f"{location}: {reason_of(error)}") from error
 
 
 def _type_of(annotation: ast.expr, key: str) -> Any:

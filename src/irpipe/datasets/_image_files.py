@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, reason_of
 
 # A process that reads images starts in seconds, in which another reads so many batches.
 BATCHES_PER_WORKER = 16
@@ -78,7 +78,7 @@ class ImageFiles:
                     raise batch
                 yield torch.from_numpy(batch)
         except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+            reason = reason_of(error)
             raise IrpipeError(f"reading images: {reason}; run again, with more memory") from error
 
 

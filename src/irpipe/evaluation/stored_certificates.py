@@ -9,7 +9,7 @@ from irpipe.certification.certificate import MIN_MARGIN, Certificate
 from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.datasets import Images
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, reason_of
 from irpipe.networks.network import Network
 from irpipe.results.labels import eps_label
 from irpipe.results.packed_bytes import unpack
@@ -81,8 +81,7 @@ def _recheck(
         image = test.images[index : index + 1][0]
         margins = checker.margins(image, label, eps, certificate)
     except (IrpipeError, *DAMAGE) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise IrpipeError(f"{_name(result, number, point)}: {reason}") from error
+        raise IrpipeError(f"{_name(result, number, point)}: {reason_of(error)}") from error
     proven, stored = min(margins.values()), float(arrays["margin_lower_bound"][cell])
     if proven <= MIN_MARGIN or proven < stored - TOLERANCE:
         raise IrpipeError(

@@ -48,7 +48,6 @@ def load_for_attack(path: Path, device: torch.device) -> LoadedNetwork:
     """Return the network in the checkpoint at `path`; raise IrpipeError if there is none."""
     checkpoint = read_checkpoint(path)
     metadata = checkpoint.identity(path)
-    network = load_network(checkpoint, path)
-    network.move_to(device)
+    network = load_network(checkpoint, path).move_to(device)
     folded = FoldedNetwork(network, facts(metadata["data"]).shape)
     return LoadedNetwork(network, folded, metadata, checkpoint.sha256)

@@ -1,7 +1,7 @@
 """Networks whose logits are the means of class activation maps."""
 
 import copy
-from typing import Protocol
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +31,14 @@ class Network(nn.Module):
         self.last_conv = last_conv
         self.head = nn.Parameter(torch.empty(n_classes, n_features))
 
-    def move_to(self, device: torch.device) -> None:
-        """Move the weights to a device, on a GPU with channels first.
+    def move_to(self, device: torch.device) -> Self:
+        """Move the weights to a device, on a GPU with channels first; return the network.
 
         Int on MNIST Small trains there in half the time that channels last take.
         """
         layout = torch.preserve_format if device.type == "cpu" else torch.contiguous_format
-        self.to(device, memory_format=layout)  # type: ignore[call-overload]
+        moved: Self = self.to(device, memory_format=layout)  # type: ignore[call-overload]
+        return moved
 
     def features(self, images: Tensor) -> Tensor:
         """Return the feature maps A `[N, K, h, w]`.
