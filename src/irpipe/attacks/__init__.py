@@ -49,8 +49,8 @@ option `eps` chooses the perturbation size of each image itself; E then counts i
 it sets `max_distance`. Each `AttackOutput` is one position on the result's last axis (S), such as a
 step count. The evaluator stacks the outputs to arrays `[N, E, S]`.
 
-**Trust.** The evaluator does not trust an attack (D.4). It checks shape, range and distance of the
-images, and it computes every prediction again.
+**Trust.** The evaluator does not trust an attack (D.4). It lends copies of images and labels,
+checks shape, range and distance of the images, and computes every prediction again.
 '''
 
 from collections.abc import Mapping

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from irpipe.errors import IrpipeError, first_line
+from irpipe.errors import IrpipeError, first_line, reason_of
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
 PACKAGES = {"autoattack": "pyautoattack"}
@@ -16,7 +16,7 @@ PACKAGES = {"autoattack": "pyautoattack"}
 
 def machine_failure(error: BaseException) -> str:
     """One line if the machine ran out of memory or lost its GPU, else an empty string."""
-    message = (str(error).splitlines() or [""])[0]
+    message = reason_of(error)
     if isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError)
         and re.search("(out of|not enough|allocate) memory", message)
@@ -30,10 +30,11 @@ def machine_failure(error: BaseException) -> str:
     return ""
 
 
-def attack_failure(error: Exception, attack: str, network: str, *, is_external: bool) -> str:
+def attack_failure(error: BaseException, attack: str, network: str, *, is_external: bool) -> str:
     """One line on why an attack failed on a network; raises the error if irpipe is at fault.
 
-    Whatever the code of an external network, or pyautoattack, raises is not irpipe's fault.
+    Whatever the code of others raises is not irpipe's fault: an external network, an attack that
+    is a file (both `is_external`), or pyautoattack.
     """
     reason = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
     if not reason:
@@ -47,7 +48,7 @@ def attack_failure(error: Exception, attack: str, network: str, *, is_external: 
 
 @contextmanager
 def explained(what: str, network: str, *, is_external: bool) -> Iterator[None]:
-    """Make one line of what the machine, an external network's code or pyautoattack raises.
+    """Make one line of what the machine or the code of others raises (`attack_failure`).
 
     `what` is an attack, or the images that the network gets.
     """
@@ -55,7 +56,7 @@ def explained(what: str, network: str, *, is_external: bool) -> Iterator[None]:
         yield
     except IrpipeError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         failure = attack_failure(error, what, network, is_external=is_external)
         raise IrpipeError(failure) from error
 

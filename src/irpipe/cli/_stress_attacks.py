@@ -12,6 +12,7 @@ from irpipe import code_hash
 from irpipe.cli._failures import attack_failure, print_traceback
 from irpipe.cli._stress_proofs import FILE_NAME, Certified, kept_proofs
 from irpipe.errors import IrpipeError, NotApplicableError
+from irpipe.outside_code import is_outside
 from irpipe.results.labels import duration
 from irpipe.results.result import Result, read_result, write_result
 from irpipe.results.stress_record import Attempt, read_attempts, write_attempts
@@ -106,8 +107,8 @@ class StressAttacks:
             print(f"{name}: left out, because {error}")
             self._note(Attempt(name, kind, "left out", reason=str(error)))
             return None
-        except Exception as error:
-            reason = self._explain(name, error)
+        except (Exception, SystemExit) as error:
+            reason = self._explain(name, error, is_outside(kind))
             print(f"{name}: failed")
             self._note(Attempt(name, kind, "failed", reason=reason))
             return None
@@ -136,9 +137,12 @@ class StressAttacks:
         self._record[attempt.attack] = attempt
         write_attempts(self.args.output, list(self._record.values()))
 
-    def _explain(self, name: str, error: Exception) -> str:
-        """One line on why an attack failed; raises the error if irpipe itself is at fault."""
-        is_external = self.network.metadata["run"] == "external"
+    def _explain(self, name: str, error: BaseException, is_own: bool) -> str:
+        """One line on why an attack failed; raises the error if irpipe itself is at fault.
+
+        `is_own` says that the attack is a file beside the config.
+        """
+        is_external = is_own or self.network.metadata["run"] == "external"
         source = self.args.checkpoint
         failure = attack_failure(error, name, source, is_external=is_external)
         if self.args.debug:

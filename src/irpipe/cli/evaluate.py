@@ -12,6 +12,7 @@ from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import read_checkpoint
+from irpipe.outside_code import is_outside
 from irpipe.results.result import write_result
 
 
@@ -74,7 +75,8 @@ def run(args: argparse.Namespace) -> None:
     else:
         network = load_for_attack(Path(args.checkpoint), device)
     test = load(data, data_root(args.data), "test")
-    with explained(name, str(args.checkpoint), is_external=bool(names)):
+    is_external = bool(names) or is_outside(options["kind"])
+    with explained(name, str(args.checkpoint), is_external=is_external):
         result = evaluate_network(network, name, options, test, device, current, state=state)
     write_result(args.output, result)
     state.remove()

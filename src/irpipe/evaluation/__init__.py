@@ -14,6 +14,7 @@ from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
+from irpipe.evaluation.outputs import outputs_of
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
@@ -230,7 +231,7 @@ def _attack_batch(
     axis_values: list[int] = []
     parts: dict[str, list[Tensor]] = {}
     files: dict[str, list[np.ndarray]] = {}
-    for output in kind.attack(batch, **attack_options):
+    for output in outputs_of(kind, batch, attack_options):
         adversarial = output.images
         arrays = dict(output.extras) | _distances(output, batch, eps[is_positive], kind, options)
         if not is_positive.all():

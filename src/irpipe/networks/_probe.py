@@ -59,7 +59,7 @@ def try_network(
         with torch.no_grad():
             reversed_logits = module(probe.flip(0).contiguous())
             single_logits = [module(image[None].clone()) for image in probe]
-    except Exception as error:  # The network's own code may raise anything.
+    except (Exception, SystemExit) as error:  # The network's own code may raise anything.
         message = f"{source}: cannot take images {list(probe.shape)} ({first_line(error)})"
         raise IrpipeError(message + _hint(module, source)) from error
     output = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -1,0 +1,110 @@
+"""What an attack of anybody may yield, and that it cannot change the images it is judged by."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from command_line import run, write_fitted_network
+from made_batches import make_digit_batch
+
+from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.evaluation.outputs import outputs_of
+
+ATTACK = """
+from irpipe.attacks import AttackOutput
+from irpipe.option_types import EpsList
+PROTOCOL = ()
+def attack(batch, *, eps: EpsList):
+    {body}
+    yield AttackOutput(1, batch.images[None])
+"""
+
+
+def outputs(attack: Callable[[AttackBatch], Any]) -> list[AttackOutput]:
+    return list(outputs_of(SimpleNamespace(attack=attack), make_digit_batch(2), {}))
+
+
+def output_with(**changes: Any) -> Callable[[AttackBatch], Any]:
+    """An attack that yields the clean images, with these fields changed."""
+    return lambda batch: [AttackOutput(1, batch.images[None])._replace(**changes)]
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (lambda batch: [], "yielded nothing"),
+        (lambda batch: None, "yielded a NoneType, not an AttackOutput"),
+        (lambda batch: [batch.images], "yielded a Tensor, not an AttackOutput"),
+        (output_with(images=np.ones(2)), "yielded a ndarray, not an AttackOutput with a Tensor"),
+        (output_with(axis_value="a"), "axis_value is 'a', not a whole number"),
+        (output_with(extras={"x": torch.ones(2)}), r"extra 'x' is no Tensor \[E, N, \.\.\.\]"),
+        (output_with(extras={"x": 3}), "extra 'x' is no Tensor"),
+        (
+            lambda batch: [
+                *output_with(extras={"x": torch.ones(1, 2)})(batch),
+                *output_with(extras={"y": torch.ones(1, 2)})(batch),
+            ],
+            r"yielded the extras \['y'\] after \['x'\]",
+        ),
+    ],
+)
+def test_what_is_no_output_is_named(attack: Callable[[AttackBatch], Any], message: str) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        outputs(attack)
+
+
+def test_gradients_end_here() -> None:
+    def attack(batch: AttackBatch) -> Any:
+        images = batch.images[None].clone().requires_grad_()
+        return [AttackOutput(1, images * 1, extras={"x": images.sum(dim=(2, 3, 4))})]
+
+    (output,) = outputs(attack)
+    assert not output.images.requires_grad
+    assert not output.extras["x"].requires_grad
+
+
+def test_an_attack_changes_copies() -> None:
+    batch = make_digit_batch(2)
+    images, labels = batch.images.clone(), batch.labels.clone()
+
+    def attack(given: AttackBatch) -> Any:
+        given.images.zero_()
+        given.labels.add_(1)
+        return [AttackOutput(1, given.images[None])]
+
+    (output,) = outputs_of(SimpleNamespace(attack=attack), batch, {})
+    assert not output.images.any()
+    assert torch.equal(batch.images, images)
+    assert torch.equal(batch.labels, labels)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("batch.images.zero_()", "attack ./mine.py: moved an image by 1.000000 where 0.100000"),
+        ("{}['x']", "KeyError: 'x'"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+    ],
+)
+def test_an_own_attack_that_fails_is_one_line(
+    body: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_fitted_network(Path("net.safetensors"))
+    Path("mine.py").write_text(ATTACK.format(body=body), encoding="utf-8")
+    entry = "mine={kind: ./mine.py, images: 2, eps: 0.1}"
+    command = ["--checkpoint", "net.safetensors", "--attack", entry, "--output", "mine.h5"]
+    assert run("evaluate", *command) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("irpipe evaluate: error: mine on net.safetensors: ")
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert not Path("mine.h5").exists()
