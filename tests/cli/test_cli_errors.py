@@ -14,13 +14,17 @@ from irpipe.networks.checkpoint import Checkpoint, read_checkpoint, write_checkp
 TRAIN = ("train", "--dataset", "digits", "--model", "small", "--method", "adv", "--recipe", RECIPE)
 
 
+SUFFIXES = {"evaluate": ".h5", "data": ".json", "page": ".html"}  # of outputs
+
+
 def assert_refused(
     message: str, folder: Path, capsys: pytest.CaptureFixture[str], *arguments: object
 ) -> None:
     """A command prints one line, with exit code 2, and changes nothing in the folder."""
     before = contents(folder)
     capsys.readouterr()
-    assert run(*arguments, "--output", folder / "out.safetensors") == 2
+    suffix = SUFFIXES.get(str(arguments[0]), ".safetensors")
+    assert run(*arguments, "--output", folder / f"out{suffix}") == 2
     printed = capsys.readouterr()
     assert (printed.out, printed.err.count("\n")) == ("", 1)
     pattern = rf"irpipe {arguments[0]}: error: {message}\n"
@@ -133,6 +137,29 @@ def test_bad_checkpoints(
     for path, message in messages.items():
         arguments = ("evaluate", "--checkpoint", path, "--attack", ATTACK)
         assert_refused(rf"{path}: {message}", tmp_path, capsys, *arguments)
+
+
+def test_no_file_of_another_kind_is_replaced(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = write(tmp_path / "c.yaml", b"{}")
+    commands = {
+        "results are written as NAME.h5": (
+            "evaluate",
+            "--checkpoint",
+            checkpoint,
+            "--attack",
+            ATTACK,
+        ),
+        "records are written as NAME.json": ("data", "--dataset", "digits"),
+        "pages are written as NAME.html": ("page", "--config", config),
+    }
+    before = checkpoint.read_bytes()
+    for message, command in commands.items():
+        assert run(*command, "--output", checkpoint) == 2
+        error = f"irpipe {command[0]}: error: --output {checkpoint}: {message}\n"
+        assert capsys.readouterr().err == error
+        assert checkpoint.read_bytes() == before
 
 
 def test_another_code_hash_is_refused(

@@ -48,7 +48,15 @@ def test_reports_import_no_torch(tmp_path: Path) -> None:
 
 def test_no_garbage_is_collected_in_torch(tmp_path: Path) -> None:
     """Torch alone has more objects than that. The collector searches the rest as usual."""
-    arguments = ["evaluate", "--checkpoint", "none", "--attack", "pgd={kind: pgd}", "--output", "x"]
+    arguments = [
+        "evaluate",
+        "--checkpoint",
+        "none",
+        "--attack",
+        "pgd={kind: pgd}",
+        "--output",
+        "x.h5",
+    ]
     script = f"import gc, irpipe.cli; print(irpipe.cli.main({arguments}), gc.get_freeze_count())"
     output = run_python(tmp_path, "-c", f"{script}; print(gc.isenabled())")[1].split()
     assert (output[0], output[2]) == ("2", "True")

@@ -180,7 +180,7 @@ def test_a_command_that_cannot_write_ends_with_a_line_and_an_error(
     message = f"{path}: cannot be written (File too large); nothing was changed"
     assert capsys.readouterr().err == f"irpipe data: error: {message}\n"
     assert path.read_bytes() == before
-    path = tmp_path / ("x" * 300)
+    path = tmp_path / f"{'x' * 300}.json"
     assert run(*data, "--output", path) == 2
     assert f"{path}: cannot be written (File name too long)" in capsys.readouterr().err
 

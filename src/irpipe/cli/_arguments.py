@@ -95,8 +95,11 @@ def require_code(code_hash: str, expected: str | None) -> str:
     return code_hash
 
 
-def require_checkpoint_path(path: Path) -> None:
-    """Raise IrpipeError unless a checkpoint can be written at `path`."""
-    if path.suffix != ".safetensors":
-        raise IrpipeError(f"--output {path}: networks are written as NAME.safetensors")
+def require_output(path: Path, what: str, suffix: str) -> None:
+    """Raise IrpipeError unless `what` can be written at `path`, whose suffix must be this one.
+
+    So a slip replaces no file of another kind.
+    """
+    if path.suffix != suffix:
+        raise IrpipeError(f"--output {path}: {what} are written as NAME{suffix}")
     ensure_writable(path)

@@ -5,7 +5,6 @@ import argparse
 from irpipe import code_hash
 from irpipe.cli import _arguments
 from irpipe.cli._torch import import_torch
-from irpipe.files import ensure_writable
 from irpipe.results.data_record import files_sha256, write_data_record
 
 
@@ -26,7 +25,7 @@ def run(args: argparse.Namespace) -> None:
     """Read the split and write its record as JSON."""
     name, options = _arguments.read_entry("datasets", args.dataset, args.config)
     _arguments.require_code(code_hash.of_data(options["kind"]), args.code)
-    ensure_writable(args.output)
+    _arguments.require_output(args.output, "records", ".json")
     import_torch()
     from irpipe.datasets import data_root, load
 

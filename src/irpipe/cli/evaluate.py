@@ -10,7 +10,6 @@ from irpipe.cli._accuracies import accuracies, print_left_out
 from irpipe.cli._failures import explained, require_packages
 from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
-from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.outside_code import is_outside
 from irpipe.results.result import write_result
@@ -55,7 +54,7 @@ def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str,
 def run(args: argparse.Namespace) -> None:
     """Attack the network and write the result."""
     name, options = _arguments.read_entry("attacks", args.attack, args.config)
-    ensure_writable(args.output)
+    _arguments.require_output(args.output, "results", ".h5")
     require_packages(options["kind"])
     import_torch()
     names, data = _names_and_data(args)

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     name, options = _arguments.read_entry("datasets", args.dataset, args.config)
     config.check_name(args.method, "--method")
     _arguments.require_code(code_hash.of_import(options["kind"]), args.code)
-    _arguments.require_checkpoint_path(args.output)
+    _arguments.require_output(args.output, "networks", ".safetensors")
     import_torch()
     from irpipe.networks.released import read_released
 

@@ -29,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
     from irpipe.reports.paper_page import write_page
 
     _arguments.require_code(code_hash.of_report("paper_page"), args.code)
+    _arguments.require_output(args.output, "pages", ".html")
     checked = keep_only(_read_config(args.config, args.json))
     print(write_page(checked, args.folder, args.output))
 

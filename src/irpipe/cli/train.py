@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> None:
     dataset, data = _arguments.read_entry("datasets", args.dataset, args.config)
     method, options = _arguments.read_entry("methods", args.method, args.config)
     _, recipe = _arguments.read_entry("recipes", args.recipe, args.config)
-    _arguments.require_checkpoint_path(args.output)
+    _arguments.require_output(args.output, "networks", ".safetensors")
     log_path = args.log or args.output.with_suffix(".csv")
     ensure_writable(log_path)
     if not 0 <= args.run < 2**32 - recipe["seed"]:
