@@ -135,6 +135,10 @@ class PretendedDevice(TorchDispatchMode):
         torch.__future__.set_swap_module_params_on_conversion(False)
         super().__exit__(*error)
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # what keeps torch from compiling `_run` would take long at each operation
+
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
@@ -162,53 +166,50 @@ def _run(operation: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         return _to_copy(args[0], kwargs)
     if operation is aten.copy_.default:
         return _copy_into(*args, **kwargs)
-    tensors = [*_tensors(args), *_tensors(list(kwargs.values()))]
-    pretended = [tensor for tensor in tensors if isinstance(tensor, PretendedTensor)]
+    pretended: list[PretendedTensor] = []
+    others: list[Tensor] = []
+    on_cpu_args = _on_cpu(args, pretended, others)
+    on_cpu = {name: _on_cpu(value, pretended, others) for name, value in kwargs.items()}
     device = kwargs.get("device")
     if not pretended and not _is_pretended(device):
         return operation(*args, **kwargs)
     _count(operation)
-    _refuse_mixed_devices(operation, args, tensors)
+    _refuse_mixed_devices(operation, args, others)
     if operation in HOST_READS or (operation in INDEXING and _has_mask(args[1])):
         _wait(HOST_READ, operation)
-    on_cpu = {name: _on_cpu(value) for name, value in kwargs.items()}
     if device is not None:
         on_cpu["device"] = torch.device("cpu")
-    output = operation(*_on_cpu(args), **on_cpu)
+    output = operation(*on_cpu_args, **on_cpu)
     if device is not None and not _is_pretended(device):
         return output
-
-    def as_pretended(tensor: Tensor) -> Tensor:
-        """The operand itself if the operation worked in place."""
-        for operand in pretended:
-            if operand.on_cpu is tensor:
-                return operand
-        return PretendedTensor(tensor)
-
-    return _map_tensors(as_pretended, output)
+    return _as_pretended(output, pretended)
 
 
-def _map_tensors(function: Callable[[Any], Tensor], value: Any) -> Any:
-    """`function` of a tensor, or of those in a list or tuple; `tree_map` takes far longer."""
+def _on_cpu(value: Any, pretended: list[PretendedTensor], others: list[Tensor]) -> Any:
+    """An operand as the CPU has it. Its tensors are appended to one of the lists.
+
+    This runs for each operand of each operation; `tree_map` takes far longer.
+    """
+    if isinstance(value, PretendedTensor):
+        pretended.append(value)
+        return value.on_cpu
     if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, list | tuple):
-        return type(value)([_map_tensors(function, part) for part in value])
+        others.append(value)
+    elif isinstance(value, list | tuple):
+        return [_on_cpu(part, pretended, others) for part in value]
     return value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of a list or tuple."""
-    for part in value:
-        if isinstance(part, Tensor):
-            yield part
-        elif isinstance(part, list | tuple):
-            yield from _tensors(part)
-
-
-def _on_cpu(value: Any) -> Any:
-    """An operand as the CPU has it."""
-    return _map_tensors(lambda tensor: getattr(tensor, "on_cpu", tensor), value)
+def _as_pretended(value: Any, operands: list[PretendedTensor]) -> Any:
+    """An output as the device has it: the operand itself if the operation worked in place."""
+    if isinstance(value, list | tuple):
+        return type(value)([_as_pretended(part, operands) for part in value])
+    if not isinstance(value, Tensor):
+        return value
+    for operand in operands:
+        if operand.on_cpu is value:
+            return operand
+    return PretendedTensor(value)
 
 
 def _to_copy(source: Tensor, kwargs: dict[str, Any]) -> Tensor:
@@ -239,9 +240,9 @@ def _copy_into(target: Tensor, source: Tensor, non_blocking: bool = False) -> Te
     return target
 
 
-def _refuse_mixed_devices(operation: Any, args: Any, tensors: list[Tensor]) -> None:
+def _refuse_mixed_devices(operation: Any, args: Any, others: list[Tensor]) -> None:
     """Raise as CUDA does. It takes numbers (0-dim tensors) and indices that lie on the CPU."""
-    on_cpu = [t for t in tensors if not isinstance(t, PretendedTensor) and t.dim()]
+    on_cpu = [tensor for tensor in others if tensor.dim()]
     if not on_cpu:
         return
     if operation in INDEXING and isinstance(args[0], PretendedTensor):
