@@ -3,6 +3,7 @@
 Like a CUDA graph, the tracer keeps operations and the memory of their data, and no Python.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
+from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from irpipe import config
@@ -25,6 +28,7 @@ from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 from irpipe.training.weight_init import draw_weights
 
+lookup = functools.cache(config.lookup)  # it reads all configs
 METHODS = ["adv", "trades", "ig_norm", "ig_sum_norm", "int", "int_adv", "int_one_class"]
 
 
@@ -55,6 +59,9 @@ def trace(
 @pytest.fixture(autouse=True)
 def traced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_graph, "capture", trace)
+    # Torch would make one, with a stack trace, to describe each output.
+    mode = FakeTensorMode(allow_fallback_kernels=True)
+    monkeypatch.setattr(proxy_tensor, "FakeTensorMode", lambda **_: mode)
 
 
 def test_python_numbers_are_captured_and_memory_is_read_at_each_replay() -> None:
@@ -120,9 +127,8 @@ def test_aai_is_the_same(interpreter: Any, loss: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_captured_step_follows_images_schedule_noise_and_weights(method: str) -> None:
-    recipe = config.lookup("recipes", "timing", None)
-    recipe |= {"batch_size": 2, "inner_steps": 1}
-    options = config.lookup("methods", method, None)
+    recipe = lookup("recipes", "timing", None) | {"batch_size": 2, "inner_steps": 1}
+    options = lookup("methods", method, None)
     plan = TrainingPlan("digits", {"kind": "digits"}, "small", method, options, recipe, 0, "test")
     eager, graphed = (Trainer(plan, Path(), torch.device("cpu")).training_step for _ in range(2))
     take = CudaGraphed(graphed._take, graphed.state)
