@@ -24,6 +24,10 @@ from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, first_line
 TOO_LONG_EXPRESSION = "an expression has too many operands or is nested too deep; divide it"
 
 
+# The files that `import_file` was asked for since the command began.
+used_files: set[Path] = set()
+
+
 def code_folder() -> Path:
     """The folder below which configs and checkpoints may name files of code."""
     return Path(os.environ.get("IRPIPE_CODE") or ".")
@@ -135,6 +139,7 @@ def import_file(path: Path) -> ModuleType:
     Raises IrpipeError if that fails, or if Python would take another module of the same name.
     """
     real_path = Path(os.path.realpath(path))
+    used_files.add(real_path)
     name = f"irpipe_outside_{hashlib.sha256(os.fsencode(real_path)).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from irpipe.errors import IrpipeError, first_line, reason_of
+from irpipe.outside_code import used_files
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
 PACKAGES = {"autoattack": "pyautoattack"}
@@ -28,6 +29,19 @@ def machine_failure(error: BaseException) -> str:
             "or use --device cpu"
         )
     return ""
+
+
+def own_code_failure(error: BaseException) -> str:
+    """One line if the command used files beside the config, which may be at fault, else empty.
+
+    SystemExit counts if one of those files raised it: irpipe raises it too, after SIGTERM.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    is_raised_there = any(Path(frame.filename) in used_files for frame in frames)
+    if not used_files or (isinstance(error, SystemExit) and not is_raised_there):
+        return ""
+    names = ", ".join(sorted(path.name for path in used_files))
+    return f"{first_line(error)}, with the code of {names}; --debug prints the traceback"
 
 
 def attack_failure(error: BaseException, attack: str, network: str, *, is_external: bool) -> str:
