@@ -241,8 +241,7 @@ def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNet
         return load_for_attack(Path(source), device)
     if ":" not in source and not source.endswith(".pt2"):
         raise IrpipeError(
-            f"--checkpoint {source}: none of NET.safetensors, NET.pt2, FILE.py:function and "
-            "module:function"
+            f"{source}: none of NET.safetensors, NET.pt2, FILE.py:function and module:function"
         )
     if not args.dataset:
         raise IrpipeError(f"--dataset: missing; {source} does not say what its images are")

@@ -120,8 +120,12 @@ def _repeats(indices: np.ndarray) -> bool:
 
 def _load(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        with path.open("rb") as raw:
+            if not zipfile.is_zipfile(raw):  # numpy would advise to unpickle it
+                raise ValueError("no .npz")
+            raw.seek(0)
+            with np.load(raw, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(str(error)) from error
     indices, eps = arrays["indices"], arrays["eps"]

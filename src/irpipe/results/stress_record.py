@@ -4,7 +4,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+from pydantic import TypeAdapter
 
 from irpipe.files import atomic_write, read_or_explain
 
@@ -46,5 +48,4 @@ def read_attempts(folder: Path) -> list[Attempt]:
 
 
 def _load(path: Path) -> list[Attempt]:
-    entries: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
-    return [Attempt(**entry) for entry in entries]
+    return TypeAdapter(list[Attempt]).validate_json(path.read_bytes())
