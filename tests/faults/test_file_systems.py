@@ -94,7 +94,7 @@ def test_names_that_are_too_long_are_found_before_the_computation(tmp_path: Path
 def test_a_pipe_as_output_is_refused_and_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pipe = tmp_path / "pipe"
+    pipe = tmp_path / "pipe.json"
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: os.close(os.open(pipe, os.O_RDONLY)), daemon=True)
     reader.start()
