@@ -18,6 +18,7 @@ from irpipe.results.result import read_result
 from irpipe.runtime import device as runtime_device
 
 SHORT = {"steps": 1, "restarts": 1, "n_queries": 2, "images": 2, "batch_size": 2}
+MIN_SAME_IMAGES = 18  # of the 20 of `maps`
 
 
 def short_attacks() -> list[str]:
@@ -40,9 +41,19 @@ def stress(checkpoint: Path, device: torch.device, monkeypatch: pytest.MonkeyPat
     return output
 
 
-def compared(name: str, values: np.ndarray) -> np.ndarray:
-    """Of `maps` on a GPU the clean image alone, since rounding decides the pixels of the other."""
-    return values[:, :1] if IS_GPU and name == "maps" and values.ndim > 1 else values
+def is_compared(on_device: np.ndarray, on_cpu: np.ndarray) -> np.ndarray:
+    """Of which points `[N, E]` of `maps`, from their pixels, the numbers are compared.
+
+    All clean images are, and those after PGD with the same pixels. Rounding decides the sign of
+    a gradient near 0, and so a pixel: on the pretended device of few images, on a GPU of many.
+    """
+    is_same = np.isclose(on_device, on_cpu, rtol=0, atol=1e-6).all(axis=(2, 3, 4, 5))
+    assert is_same[:, 0].all()
+    if IS_GPU:
+        is_same[:, 1] = False
+    else:
+        assert is_same[:, 1].sum() >= MIN_SAME_IMAGES
+    return is_same
 
 
 @pytest.mark.gpu
@@ -59,10 +70,12 @@ def test_stress_gives_the_numbers_of_the_cpu(
         result = read_result(on_device / f"{name}.h5")
         assert result.attrs["device"] == device.type
         assert result.arrays.keys() == expected.keys()
+        points = is_compared(result.arrays["image"], expected["image"]) if name == "maps" else ...
         for key, values in expected.items():
+            compared = points if values.ndim > 1 else ...
             np.testing.assert_allclose(
-                compared(name, result.arrays[key]),
-                compared(name, values),
+                result.arrays[key][compared],
+                values[compared],
                 rtol=1e-3,
                 atol=1e-4,
                 err_msg=f"{name}: {key}",
