@@ -18,7 +18,6 @@ import select
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -62,11 +61,8 @@ os._exit(code)
 @functools.cache
 def programs() -> Path:
     """The folder with `python` and `irpipe`. They work until this process ends."""
-    _kept.append(_connect())
+    _connect().detach()  # stays open until the kernel closes it, for which the server waits
     return FOLDER
-
-
-_kept: list[Any] = []  # what ends, or warns, if it is collected
 
 
 def _connect() -> socket.socket:
@@ -82,7 +78,7 @@ def _connect() -> socket.socket:
             _write_programs()
             environment = {key: os.environ[key] for key in os.environ.keys() - {"PYTHONPATH"}}
             command = [sys.executable, __file__, str(FOLDER)]
-            _kept.append(subprocess.Popen(command, env=environment, start_new_session=True))
+            os.posix_spawn(sys.executable, command, environment, setsid=True)
         time.sleep(0.05)
     raise TimeoutError(f"{FOLDER}: its server does not answer; remove the folder")
 
