@@ -7,23 +7,21 @@ count how often the CPU waits to read from the device, and how often it copies d
 the noise. Each 50 steps, one more read shows whether the loss has diverged.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pretended_device
+from config_entries import entry
 from pretended_device import COPY, DEVICE, HOST_READ, PretendedDevice, captured, counts
 from torch import Tensor
 
-from irpipe import config
 from irpipe.published import METHODS
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 
 NETWORKS = (*(("small", method) for method in METHODS), ("wresnet", "int"))
-_lookup = functools.cache(config.lookup)  # it reads all configs
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,8 @@ class StepCosts:
 
 def step_costs(model: str, method: str) -> StepCosts:
     """Count the operations of one step of `method`, which the config `paper` names."""
-    recipe = _lookup("recipes", "timing", None) | {"batch_size": 2}
-    options = _lookup("methods", method, None)
+    recipe = entry("recipes", "timing") | {"batch_size": 2}
+    options = entry("methods", method)
     plan = TrainingPlan("digits", {"kind": "digits"}, model, method, options, recipe, 0, "none")
     with PretendedDevice(_capture):
         trainer = Trainer(plan, Path(), DEVICE)

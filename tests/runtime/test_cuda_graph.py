@@ -3,7 +3,6 @@
 Like a CUDA graph, the tracer keeps operations and the memory of their data, and no Python.
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from config_entries import entry
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental import proxy_tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from irpipe import config
 from irpipe.ascent.gradient_ascent import random_perturbation
 from irpipe.ascent.snapshots import _snapshots_on_gpu, gradient_ascent_snapshots
 from irpipe.attacks import AttackBatch, aai, pgd
@@ -28,7 +27,6 @@ from irpipe.training.plan import TrainingPlan
 from irpipe.training.trainer import Trainer
 from irpipe.training.weight_init import draw_weights
 
-lookup = functools.cache(config.lookup)  # it reads all configs
 METHODS = ["adv", "trades", "ig_norm", "ig_sum_norm", "int", "int_adv", "int_one_class"]
 
 
@@ -127,8 +125,8 @@ def test_aai_is_the_same(interpreter: Any, loss: Any, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_captured_step_follows_images_schedule_noise_and_weights(method: str) -> None:
-    recipe = lookup("recipes", "timing", None) | {"batch_size": 2, "inner_steps": 1}
-    options = lookup("methods", method, None)
+    recipe = entry("recipes", "timing") | {"batch_size": 2, "inner_steps": 1}
+    options = entry("methods", method)
     plan = TrainingPlan("digits", {"kind": "digits"}, "small", method, options, recipe, 0, "test")
     eager, graphed = (Trainer(plan, Path(), torch.device("cpu")).training_step for _ in range(2))
     take = CudaGraphed(graphed._take, graphed.state)
