@@ -1,4 +1,4 @@
-"""The accelerator of the tests: a pretended one or, if IRPIPE_GPU_TESTS is set, this GPU."""
+"""The accelerator of the tests: a pretended one or, if IRPIPE_GPU_TESTS is 1, this GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -20,7 +20,7 @@ from irpipe.networks.load import LoadedNetwork
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not IS_GPU, reason="IRPIPE_GPU_TESTS is not set, as `make gpu` does"),
+    pytest.mark.skipif(not IS_GPU, reason="IRPIPE_GPU_TESTS is not 1, as `make gpu` has it"),
 ]
 N_IMAGES = 3_000
 
