@@ -18,6 +18,11 @@ LOAD = "def load(root, split, download=False): "
 BUILD = "def build(shape, classes): "
 
 
+@pytest.fixture(autouse=True)
+def in_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("option", "code", "message"),
     [
@@ -29,14 +34,8 @@ BUILD = "def build(shape, classes): "
     ],
 )
 def test_it_is_one_line_that_names_the_files(
-    option: str,
-    code: str,
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    option: str, code: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text(code, encoding="utf-8")
     options = {
         "--dataset": "digits",
