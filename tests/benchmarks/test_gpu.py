@@ -51,7 +51,7 @@ def test_make_docs_puts_the_measurements_on_the_page_and_keeps_the_others(
     gpu.write(measured, torch.device("cuda", 0), tmp_path / "results/measurements")
     docs = shutil.copytree(DOCS, tmp_path / "docs")
     write.main([str(tmp_path / "results"), "--output", str(docs)])
-    for name in ("verdict.md", "benchmarks.md"):
+    for name in ("reproduction.md", "verdict.md", "benchmarks.md"):
         assert (docs / name).read_bytes() == (DOCS / name).read_bytes()
     text = (docs / "benchmarks_gpu.md").read_text(encoding="utf-8")
     assert "on: NVIDIA H100; " in text

@@ -77,6 +77,7 @@ def test_numbers_of_cells(numbers: dict[Name, Number], folder: Path) -> None:
     assert ("tau", "pgd", network, "0.3", "200") not in numbers
     assert text_of(numbers, "device", "pgd", network) == "a chip, torch 2.13.0"
     assert text_of(numbers, "training", "mnist/small/int/seed0", "seconds") == "4"
+    assert text_of(numbers, "training", "mnist/small/int/seed0", "device") == "cpu"
 
 
 def test_counts_of_published_cells(numbers: dict[Name, Number]) -> None:
@@ -146,7 +147,7 @@ def test_list_keeps_separators() -> None:
 def test_page_without_a_list_is_refused(text: str, tmp_path: Path) -> None:
     path = tmp_path / "p.md"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(IrpipeError, match=r"p\.md: no list of its numbers at the end; make "):
+    with pytest.raises(IrpipeError, match=r"p\.md: no list of its numbers at the end; delete it "):
         read_list(path)
 
 

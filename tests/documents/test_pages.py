@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from irpipe.documents.measurements import Measurement, write_measurement
 from irpipe.documents.numbers import LIST_HEADING, read_list
 from irpipe.documents.pages import PAGES, render
 from irpipe.documents.write import main
@@ -64,6 +65,25 @@ def test_pages_are_made_again_from_their_lists(tmp_path: Path) -> None:
     main(["--output", str(tmp_path)])
     page = (tmp_path / "verdict.md").read_text(encoding="utf-8")
     assert page == (DOCS / "verdict.md").read_text("utf-8").replace("Do the claims hold?", "Well?")
+
+
+def test_a_measurement_replaces_its_table_alone(tmp_path: Path) -> None:
+    docs = shutil.copytree(DOCS, tmp_path / "docs")
+    rows = [{"machine": "an abacus", "cells that differ": 3}]
+    measurement = Measurement("portability", "an abacus", "feed", rows)
+    write_measurement(tmp_path / "results/measurements", measurement)
+    main([str(tmp_path / "results"), "--output", str(docs)])
+    assert [name for name in PAGES if _text(docs, name) != _text(DOCS, name)] == ["reproduction"]
+    heading = "## Across machines\n"
+    before, _, after = _text(docs, "reproduction").partition(heading)
+    assert before == _text(DOCS, "reproduction").partition(heading)[0]
+    table = after.partition(LIST_HEADING)[0]
+    assert "| machine | cells that differ |\n| --- | --- |\n| an abacus | 3 |\n" in table
+    assert "AVX512" not in table
+
+
+def _text(folder: Path, name: str) -> str:
+    return (folder / f"{name}.md").read_text(encoding="utf-8")
 
 
 def test_folder_without_results_changes_no_page(tmp_path: Path) -> None:

@@ -56,8 +56,10 @@ def _all_numbers(
         yield from result_numbers(result, source)
     for result, source in sourced:
         if result.attrs["attack"] == "training":
+            name = ("training", network_name(result))
             seconds = f"{result.arrays['seconds'].sum():.0f}"
-            yield ("training", network_name(result), "seconds"), Number(seconds, (source,))
+            yield (*name, "seconds"), Number(seconds, (source,))
+            yield (*name, "device"), Number(result.attrs["device"], (source,))
     yield from comparison_numbers(attacked)
     verdicts = list(verdict_numbers(attacked))
     yield from verdicts

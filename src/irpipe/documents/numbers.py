@@ -79,7 +79,7 @@ def read_list(path: Path) -> dict[Name, Number]:
         }
     except (OSError, ValueError, KeyError) as error:
         raise IrpipeError(
-            f"{path}: no list of its numbers at the end; make the page from a folder of results"
+            f"{path}: no list of its numbers at the end; delete it and make it from results"
         ) from error
 
 

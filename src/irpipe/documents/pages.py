@@ -1,11 +1,16 @@
 """Pages from templates: a number that no result gives reads "not run"."""
 
+import functools
 import itertools
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from irpipe.analysis.claims import CLAIMS
+from irpipe.config import CONFIG_FOLDER
+from irpipe.config.yaml_reader import read_yaml
 from irpipe.documents.numbers import Name, Number, Numbers, format_list
 from irpipe.documents.verdicts import claim_attacks
 from irpipe.published import (
@@ -59,7 +64,7 @@ class UsedNumbers:
         lines += [[self.number(*prefix, row, column) for column in columns] for row in rows]
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
-    def machines(self, *measurements: str) -> str:
+    def machines(self, measurements: Iterable[str]) -> str:
         """The machines of these measurements, or "not run"."""
         texts = dict.fromkeys(self.number("machine", name) for name in measurements)
         return "; ".join(text for text in texts if text != NOT_RUN) or NOT_RUN
@@ -81,11 +86,14 @@ def render(name: str, numbers: Numbers, folder: Path) -> str:
         keep_trailing_newline=True,
     )
     used = UsedNumbers(numbers)
-    text = environment.get_template(f"{name}.md.jinja").render(
+    template = f"{name}.md.jinja"
+    source = (folder / "templates" / template).read_text(encoding="utf-8")
+    text = environment.get_template(template).render(
         n=used.number,
         rows=used.rows,
         table=used.table,
-        machines=used.machines,
+        machines=functools.partial(used.machines, re.findall(r'table\("(\w+)"\)', source)),
+        has_network=_has_network,
         figure=used.figure,
         claims=CLAIMS,
         n_attacks=len(claim_attacks()),
@@ -97,6 +105,24 @@ def render(name: str, numbers: Numbers, folder: Path) -> str:
         published_scores=_published_scores,
     )
     return f"{HEAD.format(name=name)}{text}\n{format_list(used.used)}"
+
+
+def _has_network(network: str, method: str | None) -> bool:
+    """Whether there is a network of this `dataset/model/run`: trained, or released by the authors.
+
+    No method stands for any.
+    """
+    dataset, model, run = network.split("/")
+    return run != "released" or method is None or method in _released()[dataset, model]
+
+
+@functools.cache
+def _released() -> dict[tuple[str, str], set[str]]:
+    """The methods of which the authors released a network, by data set and model."""
+    methods: dict[tuple[str, str], set[str]] = {}
+    for entry in read_yaml(CONFIG_FOLDER / "released.yaml")["networks"]:
+        methods.setdefault((entry["dataset"], entry["model"]), set()).update(entry["methods"])
+    return methods
 
 
 def _published(

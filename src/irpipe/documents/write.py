@@ -1,7 +1,8 @@
 """Write the documents that have numbers from results: `python -m irpipe.documents.write [RESULTS]`.
 
 Without the folder RESULTS, each page is made again from its template and its own list of numbers.
-So is a page of which RESULTS has no number, such as one that was measured on another machine.
+With it, the page keeps those measurements that RESULTS lacks, such as those of another machine, and
+all numbers of networks if RESULTS has none.
 """
 
 import argparse
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from irpipe.documents.gather import gather
-from irpipe.documents.numbers import Numbers, format_list, read_list
+from irpipe.documents.numbers import Name, Numbers, read_list
 from irpipe.documents.pages import PAGES, render
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
@@ -41,9 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _text(name: str, path: Path, numbers: Numbers | None) -> str:
     """The page of the template `name`, which lies at `path`."""
-    text = render(name, numbers or {}, path.parent)
-    has_numbers = not text.endswith(format_list({}))
-    return text if has_numbers else render(name, read_list(path), path.parent)
+    if numbers is None:
+        numbers = read_list(path)
+    elif path.exists():
+        parts = {_part(key) for key in numbers}
+        own = read_list(path).items()
+        numbers = {key: value for key, value in own if _part(key) not in parts} | dict(numbers)
+    return render(name, numbers, path.parent)
+
+
+def _part(name: Name) -> str:
+    """What a number stays or goes with: "" for all of networks, or the first word of its table.
+
+    Tables of one program, such as `portability` and `portability_flips`, begin with one word.
+    """
+    return name[1].partition("_")[0] if name[0] in ("measured", "machine") else ""
 
 
 if __name__ == "__main__":
