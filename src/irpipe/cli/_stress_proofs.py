@@ -17,18 +17,21 @@ Certified = dict[tuple[int, float], bool]
 def kept_proofs(path: Path, identity: dict[str, Any]) -> Iterator[Certified]:
     """Yield `AttackBatch.certified` as the file at `path` has it; keep there what joins it.
 
-    So does a block that is interrupted. `identity` is all that decides the proofs, as JSON values;
-    a file with another one, or a damaged one, counts as missing.
+    So does a block that is interrupted. If the file cannot be written, nothing is kept, and that is
+    no error. `identity` is all that decides the proofs, as JSON values; a file with another one, or
+    a damaged one, counts as missing.
     """
     certified = _read(path, identity)
     n_known = len(certified)
     try:
         yield certified
     finally:
-        # Threads that were not interrupted may still prove.
-        known = certified.copy()
-        if len(known) > n_known:
-            _write(path, identity, known)
+        # Without the file, proofs cost their time again. A result is worth more than that.
+        with contextlib.suppress(Exception):
+            known = certified.copy()  # Threads that were not interrupted may still prove.
+            if len(known) > n_known:
+                # Another command may have written in the meantime.
+                _write(path, identity, _read(path, identity) | known)
 
 
 def _read(path: Path, identity: dict[str, Any]) -> Certified:
