@@ -1,6 +1,8 @@
 """Code that lies beside a config: what a config may name, what counts, what is refused."""
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pytest
 from command_line import run
 
 from irpipe import config as configs
-from irpipe.code_hash import code_hash, of_training
+from irpipe.code_hash import code_hash, of_evaluation, of_proofs, of_training
 from irpipe.config.kinds import resolve_entry
 from irpipe.datasets import facts
 from irpipe.errors import IrpipeError
@@ -116,10 +118,15 @@ def test_what_a_file_imports_from_its_own_folder_counts(
     assert (code_hash("./mine/attack.py") != before) == counts
 
 
-def test_a_model_counts_for_what_is_trained_with_it(folder: Path) -> None:
-    with_model = of_training("digits", "trades", "./mine/helper.py")
-    assert with_model != of_training("digits", "trades", "./mine/unused.py")
-    assert of_training("digits", "trades", "pool") == of_training("digits", "trades", "small")
+@pytest.mark.parametrize(
+    "of_output",
+    [partial(of_training, "digits", "trades"), partial(of_evaluation, "digits", "pgd"), of_proofs],
+)
+def test_a_model_counts_for_what_is_made_with_it(
+    of_output: Callable[[str], str], folder: Path
+) -> None:
+    assert of_output("./mine/helper.py") != of_output("./mine/unused.py")
+    assert of_output("pool") == of_output("small")
 
 
 @pytest.mark.parametrize("name", HOSTILE_ATTACKS)

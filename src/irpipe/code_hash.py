@@ -122,6 +122,11 @@ def _module(category: str, kind: str) -> str:
     return kind if is_outside(kind) else f"irpipe.{category}.{kind}"
 
 
+def _own_file(model: str) -> list[str]:
+    """The file of a model beside the config; none for a model of irpipe."""
+    return [model] if is_outside(model) else []
+
+
 def of_data(data: str) -> str:
     """Hash of the code that reads a data set kind."""
     return code_hash("irpipe.datasets", _module("datasets", data))
@@ -132,15 +137,22 @@ def of_training(data: str, method: str, model: str = "") -> str:
 
     `model` counts if it is a file beside the config.
     """
-    models = [model] if is_outside(model) else []
-    return code_hash(
-        "irpipe.training.run", _module("datasets", data), _module("methods", method), *models
-    )
+    modules = (_module("datasets", data), _module("methods", method))
+    return code_hash("irpipe.training.run", *modules, *_own_file(model))
 
 
-def of_evaluation(data: str, attack: str) -> str:
-    """Hash of the code that decides the result of an attack kind on a data set kind."""
-    return code_hash("irpipe.evaluation", _module("datasets", data), _module("attacks", attack))
+def of_evaluation(data: str, attack: str, model: str = "") -> str:
+    """Hash of the code that decides the result of an attack kind on a data set kind.
+
+    `model` counts if it is a file beside the config.
+    """
+    modules = (_module("datasets", data), _module("attacks", attack))
+    return code_hash("irpipe.evaluation", *modules, *_own_file(model))
+
+
+def of_proofs(model: str) -> str:
+    """Hash of the code that decides which images of a network of this model bounds certify."""
+    return code_hash("irpipe.attacks._certified", "irpipe.networks.load", *_own_file(model))
 
 
 def of_import(data: str) -> str:

@@ -216,7 +216,7 @@ class StressAttacks:
         attrs = self._attributes(name, options)
         deciding = ("network_sha256", "data_sha256", "versions", "device")
         identity = {key: attrs[key] for key in deciding}
-        identity["code_hash"] = code_hash.code_hash("irpipe.certification.root_bounds")
+        identity["code_hash"] = code_hash.of_proofs(self.network.metadata["model"])
         return kept_proofs(self.args.output / FILE_NAME, identity)
 
     def _saves_images(self, options: dict[str, Any]) -> bool:
@@ -228,4 +228,7 @@ class StressAttacks:
         return path
 
     def _code_hash(self, options: dict[str, Any]) -> str:
-        return code_hash.of_evaluation(self.network.metadata["data"]["kind"], options["kind"])
+        metadata = self.network.metadata
+        return code_hash.of_evaluation(
+            metadata["data"]["kind"], options["kind"], metadata["model"]
+        )
