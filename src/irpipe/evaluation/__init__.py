@@ -14,13 +14,12 @@ from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
-from irpipe.evaluation.outputs import outputs_of
+from irpipe.evaluation.outputs import join_batches, outputs_of
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
 from irpipe.option_types import EpsNorm
-from irpipe.outside_code import import_kind, plain_name
-from irpipe.results.packed_bytes import pack
+from irpipe.outside_code import import_kind, is_outside, plain_name
 from irpipe.results.result import Result
 from irpipe.runtime.device import machine, versions
 
@@ -72,9 +71,11 @@ def evaluate_network(
     label = f"{name} on {'/'.join(attrs[key] for key in IDENTITY)}"
     try:
         folder = state.folder_for(attrs) if state else None
-        known = {} if certified is None else certified
+        if certified is None or is_outside(options["kind"]):
+            # What an attack of anybody writes there, no other attack trusts (D.4).
+            certified = dict(certified or {})
         arrays = _attack_sample(
-            network, kind, options, sample, rng, label, on_images, folder, known
+            network, kind, options, sample, rng, label, on_images, folder, certified
         )
     except LogitsNotFiniteError as error:
         # Only networks of `irpipe train` can be trained again.
@@ -159,10 +160,7 @@ def _attack_sample(
         )
         batches.append(_attack_batch(batch, kind, options, on_images))
     axis = _axis(kind)
-    names = [array for array in batches[0] if array != axis]
-    arrays = {array: np.concatenate([batch[array] for batch in batches]) for array in names}
-    for name in [name for name in names if arrays[name].dtype == object]:
-        arrays[name], arrays[f"{name}_size"] = pack(arrays[name])
+    arrays = join_batches(batches, axis)
     arrays["indices"] = sample.indices
     arrays["label"] = sample.labels.cpu().numpy()
     arrays[axis] = batches[0][axis]
@@ -231,7 +229,8 @@ def _attack_batch(
     axis_values: list[int] = []
     parts: dict[str, list[Tensor]] = {}
     files: dict[str, list[np.ndarray]] = {}
-    for output in outputs_of(kind, batch, attack_options):
+    is_file = is_outside(options["kind"])
+    for output in outputs_of(kind, batch, attack_options, is_outside=is_file):
         adversarial = output.images
         arrays = dict(output.extras) | _distances(output, batch, eps[is_positive], kind, options)
         if not is_positive.all():
