@@ -22,6 +22,10 @@ class NotApplicableError(IrpipeError):
     """An attack needs what this network has not; `irpipe stress` leaves the attack out."""
 
 
+class StoppedError(SystemExit):
+    """A signal asked a training to end, and its state is saved; the code is 128 + signal."""
+
+
 def first_line(error: BaseException) -> str:
     """An error's type and the first line of its message."""
     type_name, reason = type(error).__name__, reason_of(error)

@@ -24,7 +24,7 @@ from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, first_line
 TOO_LONG_EXPRESSION = "an expression has too many operands or is nested too deep; divide it"
 
 
-# The files that `import_file` was asked for since the command began.
+# The files that `import_file` was asked for since `code_lies_beside` was entered.
 used_files: set[Path] = set()
 
 
@@ -189,7 +189,11 @@ def import_kind(category: str, kind: str) -> ModuleType:
 
 @contextlib.contextmanager
 def code_lies_beside(config: Path | None) -> Iterator[None]:
-    """Within this context, files of code lie beside `config`; None leaves IRPIPE_CODE as it is."""
+    """Within this context, files of code lie beside `config`; None leaves IRPIPE_CODE as it is.
+
+    `used_files` begins anew, and stays when the context ends.
+    """
+    used_files.clear()
     before = os.environ.get("IRPIPE_CODE")
     if config is not None:
         os.environ["IRPIPE_CODE"] = str(config.parent)

@@ -3,12 +3,13 @@
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from command_line import run
+from command_line import METADATA, run, write_fitted_network
 from pyautoattack.autopgd_base import APGDAttack
 
-from irpipe.cli._failures import explained
+from irpipe.cli._failures import explained, has_code_of_others
 from irpipe.errors import IrpipeError
 from irpipe.results.result import read_result
 
@@ -49,6 +50,19 @@ def coarse():
     nn.init.zeros_(net[-1].weight)
     nn.init.zeros_(net[-1].bias)
     return net
+"""
+# It fails at ten images.
+ARCHITECTURE = """
+from irpipe.networks.architectures import small
+
+def build(shape, classes):
+    network = small(shape[0], classes)
+    network.backbone[0].register_forward_pre_hook(stop_late)
+    return network
+
+def stop_late(layer, inputs):
+    if len(inputs[0]) > 3:
+        raise SystemExit(0)
 """
 PGD = "pgd={kind: pgd, steps: 2, eps: [0, 0.2], images: 10}"
 STRONG = "strong={kind: margin_pgd, steps: [1, 2], eps: [0, 0.2], images: 10}"
@@ -198,5 +212,40 @@ def test_only_an_error_of_irpipe_keeps_its_traceback(
         explained("fab", "net", is_external=is_external),
     ):
         fail_in(file)
-    prefix = "fab on net: ZeroDivisionError: " if is_told else ""
-    assert str(error.value) == f"{prefix}division by zero"
+    reason = "division by zero"
+    told = f"fab on net: ZeroDivisionError: {reason}; --debug prints the traceback"
+    assert str(error.value) == (told if is_told else reason)
+
+
+@pytest.mark.parametrize(
+    ("changed", "attack", "is_of_others"),
+    [
+        ({}, "pgd", False),
+        ({"run": "external"}, "pgd", True),
+        ({"model": "./net.py"}, "pgd", True),
+        ({"data": {"kind": "./data.py"}}, "pgd", True),
+        ({}, "./mine.py", True),
+    ],
+)
+def test_code_of_others_is_recognised(
+    changed: dict[str, Any], attack: str, is_of_others: bool
+) -> None:
+    assert has_code_of_others(METADATA | changed, attack) == is_of_others
+
+
+def test_an_own_architecture_that_fails_ends_its_attack_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does exit() in the timed passes end the command."""
+    Path("net.py").write_text(ARCHITECTURE, encoding="utf-8")
+    network = ("--checkpoint", write_fitted_network(Path("net.safetensors"), model="./net.py"))
+    one = "one={kind: pgd, steps: 2, eps: 0.2, images: 3}"
+    options = ("--device", "cpu", "--output", "o")
+    assert run("stress", *network, *options, "--attacks", PGD, one) == 2
+    printed = capsys.readouterr()
+    reason = "net.safetensors: SystemExit: 0, with the code of net.py"
+    assert without_progress(printed.err) == (
+        f"irpipe stress: error: pgd on {reason}; maps on {reason} (--debug prints the traceback)\n"
+    )
+    assert "time: no estimate (SystemExit)" in printed.out
+    assert Path("o/one.h5").exists()

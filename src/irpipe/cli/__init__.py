@@ -14,9 +14,14 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import irpipe
-from irpipe.cli._failures import machine_failure, own_code_failure, print_traceback
+from irpipe.cli._failures import (
+    is_of_used_files,
+    machine_failure,
+    own_code_failure,
+    print_traceback,
+)
 from irpipe.errors import IrpipeError
-from irpipe.outside_code import code_lies_beside, used_files
+from irpipe.outside_code import code_lies_beside
 
 # Command: its module in this package, and its help text.
 COMMANDS = {
@@ -73,16 +78,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(arguments)
-    used_files.clear()
     try:
         with code_lies_beside(getattr(args, "config", None)):
             args.run_command(args)
     except (Exception, SystemExit) as error:
-        message = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
-        message = message or own_code_failure(error)
+        line = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
+        message = line or own_code_failure(error)
         if not message:
             raise
-        if args.debug:
+        # What no file beside the config raised may be a defect of irpipe.
+        if args.debug or not (line or is_of_used_files(error)):
             print_traceback(error)
         print(f"irpipe {args.command}: error: {message}", file=sys.stderr)
         return 2

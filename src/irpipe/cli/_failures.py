@@ -5,14 +5,16 @@ import re
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
-from irpipe.errors import IrpipeError, first_line, reason_of
-from irpipe.outside_code import used_files
+from irpipe.errors import IrpipeError, StoppedError, first_line, reason_of
+from irpipe.outside_code import is_outside, own_modules, used_files
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
 PACKAGES = {"autoattack": "pyautoattack"}
+HINT = "--debug prints the traceback"
 
 
 def machine_failure(error: BaseException) -> str:
@@ -32,23 +34,44 @@ def machine_failure(error: BaseException) -> str:
 
 
 def own_code_failure(error: BaseException) -> str:
-    """One line if the command used files beside the config, which may be at fault, else empty.
-
-    SystemExit counts if one of those files raised it: irpipe raises it too, after SIGTERM.
-    """
-    frames = traceback.extract_tb(error.__traceback__)
-    is_raised_there = any(Path(frame.filename) in used_files for frame in frames)
-    if not used_files or (isinstance(error, SystemExit) and not is_raised_there):
+    """One line if the command used files beside the config, which may be at fault, else empty."""
+    if not used_files or isinstance(error, StoppedError):
         return ""
+    reason = _with_used_files(error)
+    return f"{reason}; {HINT}" if is_of_used_files(error) else reason
+
+
+def is_of_used_files(error: BaseException) -> bool:
+    """Whether a file beside the config raised an error, or a module that it imports from there."""
+    files = set(used_files)
+    for path in used_files:
+        with suppress(IrpipeError):  # It has changed since it was imported.
+            files |= set(own_modules(path).values())
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(Path(frame.filename) in files for frame in frames)
+
+
+def _with_used_files(error: BaseException) -> str:
+    """The first line of an error, and the files beside the config that the command used."""
     names = ", ".join(sorted(path.name for path in used_files))
-    return f"{first_line(error)}, with the code of {names}; --debug prints the traceback"
+    return f"{first_line(error)}, with the code of {names}" if names else first_line(error)
+
+
+def has_code_of_others(metadata: dict[str, Any], attack: str = "") -> bool:
+    """Whether code that is not irpipe's takes part in an attack of this kind on a network.
+
+    `metadata` are those of the network. Its architecture and its data set may be files, too.
+    """
+    parts = (metadata["model"], metadata["data"]["kind"], attack)
+    return metadata["run"] == "external" or any(map(is_outside, parts))
+
 
 
 def attack_failure(error: BaseException, attack: str, network: str, *, is_external: bool) -> str:
     """One line on why an attack failed on a network; raises the error if irpipe is at fault.
 
-    Whatever the code of others raises is not irpipe's fault: an external network, an attack that
-    is a file (both `is_external`), or pyautoattack.
+    Whatever the code of others raises is not irpipe's fault. `is_external` says that such code takes
+    part (`has_code_of_others`); pyautoattack's is known by its name.
     """
     reason = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
     if not reason:
@@ -56,7 +79,7 @@ def attack_failure(error: BaseException, attack: str, network: str, *, is_extern
         is_foreign = any("pyautoattack" in Path(frame.filename).parts for frame in frames)
         if not (is_external or is_foreign):
             raise error
-        reason = first_line(error)
+        reason = _with_used_files(error)
     return f"{attack} on {network}: {reason}"
 
 
@@ -72,7 +95,8 @@ def explained(what: str, network: str, *, is_external: bool) -> Iterator[None]:
         raise
     except (Exception, SystemExit) as error:
         failure = attack_failure(error, what, network, is_external=is_external)
-        raise IrpipeError(failure) from error
+        hint = "" if machine_failure(error) else f"; {HINT}"
+        raise IrpipeError(f"{failure}{hint}") from error
 
 
 def require_packages(kind: str) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
-from irpipe.cli._failures import attack_failure, print_traceback
+from irpipe.cli._failures import attack_failure, has_code_of_others, print_traceback
 from irpipe.cli._stress_proofs import FILE_NAME, Certified, kept_proofs
 from irpipe.errors import IrpipeError, NotApplicableError
-from irpipe.outside_code import is_outside
 from irpipe.results.labels import duration
 from irpipe.results.result import Result, read_result, write_result
 from irpipe.results.stress_record import Attempt, read_attempts, write_attempts
@@ -51,33 +50,37 @@ class StressAttacks:
 
     def print_estimate(self, attacks: Sequence[tuple[str, dict[str, Any]]]) -> None:
         """Print how long those attacks take at most that are not finished, from timed passes."""
+        try:
+            line = self._estimate(attacks)
+        except (Exception, SystemExit) as error:  # The attacks will tell of it.
+            line = f"no estimate ({type(error).__name__})"
+        if line:
+            print(f"time: {line}", flush=True)
+
+    def _estimate(self, attacks: Sequence[tuple[str, dict[str, Any]]]) -> str:
+        """How long all attacks take that are not finished, and each of them; empty if none is."""
         from irpipe.evaluation.estimate import estimate_seconds, seconds_per_pass
 
         pending = []
         for name, asked in attacks:
             options = self._with_proofs(asked)
             # What is wrong with an attack, or a network of others, is told when its turn comes.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, SystemExit):
                 self._require_applicable(name, options)
                 if self._finished(name, options) is None:
                     pending.append((name, self._attributes(name, options)["options"]))
         if not pending:
-            return
+            return ""
         entries = [options for _, options in pending]
-        try:
-            per_pass = seconds_per_pass(self.network, self.test, entries, self.device)
-        except Exception as error:  # The attacks will tell of it.
-            print(f"time: no estimate ({type(error).__name__})")
-            return
-        n_classes = len(self.network.network.head)
-        estimates = estimate_seconds(entries, per_pass, n_classes)
+        per_pass = seconds_per_pass(self.network, self.test, entries, self.device)
+        estimates = estimate_seconds(entries, per_pass, len(self.network.network.head))
         known = [seconds for seconds in estimates if seconds is not None]
-        names = [name for name, _ in pending]
         parts = [
             f"{name} {'not known' if seconds is None else duration(seconds)}"
-            for name, seconds in zip(names, estimates, strict=True)
+            for (name, _), seconds in zip(pending, estimates, strict=True)
         ]
-        print(f"time: at most {duration(sum(known))} ({', '.join(parts)})", flush=True)
+        return f"at most {duration(sum(known))} ({', '.join(parts)})"
+
 
     def _with_proofs(self, options: dict[str, Any]) -> dict[str, Any]:
         """Set `skip_certified` of an l-inf attack that has it, if the network's bounds are fast.
@@ -108,7 +111,7 @@ class StressAttacks:
             self._note(Attempt(name, kind, "left out", reason=str(error)))
             return None
         except (Exception, SystemExit) as error:
-            reason = self._explain(name, error, is_outside(kind))
+            reason = self._explain(name, error, kind)
             print(f"{name}: failed")
             self._note(Attempt(name, kind, "failed", reason=reason))
             return None
@@ -137,12 +140,9 @@ class StressAttacks:
         self._record[attempt.attack] = attempt
         write_attempts(self.args.output, list(self._record.values()))
 
-    def _explain(self, name: str, error: BaseException, is_own: bool) -> str:
-        """One line on why an attack failed; raises the error if irpipe itself is at fault.
-
-        `is_own` says that the attack is a file beside the config.
-        """
-        is_external = is_own or self.network.metadata["run"] == "external"
+    def _explain(self, name: str, error: BaseException, kind: str) -> str:
+        """One line on why an attack failed; raises the error if irpipe itself is at fault."""
+        is_external = has_code_of_others(self.network.metadata, kind)
         source = self.args.checkpoint
         failure = attack_failure(error, name, source, is_external=is_external)
         if self.args.debug:

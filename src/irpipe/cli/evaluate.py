@@ -7,11 +7,10 @@ from typing import Any
 from irpipe import code_hash, config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
-from irpipe.cli._failures import explained, require_packages
+from irpipe.cli._failures import explained, has_code_of_others, require_packages
 from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
 from irpipe.networks.checkpoint import read_checkpoint
-from irpipe.outside_code import is_outside
 from irpipe.results.result import write_result
 
 
@@ -76,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         network = load_for_attack(Path(args.checkpoint), device)
     test = load(data, data_root(args.data), "test")
-    is_external = bool(names) or is_outside(options["kind"])
+    is_external = has_code_of_others(network.metadata, options["kind"])
     with explained(name, str(args.checkpoint), is_external=is_external):
         result = evaluate_network(network, name, options, test, device, current, state=state)
     write_result(args.output, result)

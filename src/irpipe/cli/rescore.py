@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from irpipe.cli import _arguments
-from irpipe.cli._failures import explained
+from irpipe.cli._failures import explained, has_code_of_others
 from irpipe.cli._torch import import_torch
 from irpipe.cli.stress import add_network, load_network
 from irpipe.errors import IrpipeError
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> None:
     device = select_device(args.device)
     network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")
-    is_external = network.metadata["run"] == "external"
+    is_external = has_code_of_others(network.metadata)
     with explained(str(args.images), args.checkpoint, is_external=is_external):
         scores = rescore(args.images, network.network, test, device)
     print(f"eps bounds the {scores[0].norm} norm of the change")

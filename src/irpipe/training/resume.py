@@ -20,7 +20,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, StoppedError
 from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from irpipe.training.trainer import Trainer, TrainingProgress
@@ -114,12 +114,12 @@ class ResumableState:
     def save_if_due(self) -> None:
         """Save if it is time to, or if the process was asked to end.
 
-        In the latter case, end it: raise SystemExit with code 128 + signal.
+        In the latter case, end it: raise StoppedError with code 128 + signal.
         """
         if self.stop_signal or time.monotonic() - self.last_save > SAVE_SECONDS:
             self.save()
         if self.stop_signal:
-            raise SystemExit(128 + self.stop_signal)
+            raise StoppedError(128 + self.stop_signal)
 
     def save(self) -> None:
         """Save now."""
