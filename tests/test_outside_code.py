@@ -146,7 +146,15 @@ def test_an_expression_of_too_many_operands_is_one_line(n_operands: int, folder:
 
 
 @pytest.mark.parametrize(
-    "files", ["names()", "3", "{'train': ('a')}", "{'train': ('/a',)}", "{[]: 1}"]
+    "files",
+    [
+        "names()",
+        "3",
+        "{'train': ('a')}",
+        "{'train': ('/a',)}",
+        "{'train': ('a/../../b',)}",
+        "{[]: 1}",
+    ],
 )
 def test_files_of_a_data_set_must_be_tuples_of_relative_paths(files: str, folder: Path) -> None:
     (folder / "data.py").write_text(f"FILES = {files}", encoding="utf-8")

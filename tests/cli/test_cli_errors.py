@@ -79,6 +79,7 @@ def cut(path: Path, n_bytes: int) -> Path:
             r"recipes\.tiny\.lr\.0\.1: not a number; .*found '1e-3'",
         ),
         ("--run=-1", r"--run -1: count networks from 0; .*"),
+        ("--log=log.txt", r"--log log\.txt: training logs are written as NAME\.csv"),
         ("--run=one", r"argument --run: invalid int value: 'one' .*"),
         ("--model=big", r"argument --model: neither small, pool, wresnet nor .* 'big' .*"),
         ("--code=abc", r"--code abc: the code is now [0-9a-f]{12}; .*"),

@@ -1,13 +1,18 @@
 """The cost before the first number: starting a command, planning hundreds of jobs."""
 
+import builtins
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from command_line import run
 from workflow_copy import ROOT
 
+from irpipe.cli import stress
+from irpipe.cli._torch import import_torch
 from irpipe.config import yaml_reader
 from irpipe.config.kinds import kinds
 
@@ -63,6 +68,26 @@ def test_no_garbage_is_collected_in_torch(tmp_path: Path) -> None:
     output = run_python(tmp_path, "-c", f"{script}; print(gc.isenabled())")[1].split()
     assert (output[0], output[2]) == ("2", "True")
     assert int(output[1]) > 200_000
+
+
+def refuse(*args: object, **options: object) -> None:
+    raise ImportError("refused")
+
+
+def test_garbage_is_collected_if_torch_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ImportError, match="refused"), monkeypatch.context() as patch:
+        patch.delitem(sys.modules, "torch")
+        patch.setattr(builtins, "__import__", refuse)
+        import_torch()
+    assert gc.isenabled()
+
+
+def test_stress_imports_torch_as_the_other_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stress, "import_torch", refuse)
+    with pytest.raises(ImportError, match="refused"):
+        run("stress", "--checkpoint", "none", "--attacks", "pgd", "--output", tmp_path)
 
 
 def test_dry_run_of_the_paper_with_ten_seeds_takes_under_twenty_seconds(tmp_path: Path) -> None:

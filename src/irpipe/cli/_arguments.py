@@ -95,11 +95,11 @@ def require_code(code_hash: str, expected: str | None) -> str:
     return code_hash
 
 
-def require_output(path: Path, what: str, suffix: str) -> None:
+def require_output(path: Path, what: str, suffix: str, option: str = "--output") -> None:
     """Raise IrpipeError unless `what` can be written at `path`, whose suffix must be this one.
 
-    So a slip replaces no file of another kind.
+    So a slip replaces no file of another kind. `option` named the path.
     """
     if path.suffix != suffix:
-        raise IrpipeError(f"--output {path}: {what} are written as NAME{suffix}")
+        raise IrpipeError(f"{option} {path}: {what} are written as NAME{suffix}")
     ensure_writable(path)

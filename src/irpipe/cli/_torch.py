@@ -12,7 +12,9 @@ def import_torch() -> None:
     """
     if "torch" not in sys.modules:
         gc.disable()
-        import torch  # noqa: F401
+        try:
+            import torch  # noqa: F401
 
-        gc.freeze()
-        gc.enable()
+            gc.freeze()
+        finally:
+            gc.enable()

@@ -11,6 +11,7 @@ from irpipe.cli._accuracies import accuracies, print_left_out
 from irpipe.cli._failures import require_packages
 from irpipe.cli._stress_against import open_others
 from irpipe.cli._stress_attacks import MAPS, StressAttacks
+from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
 from irpipe.files import ensure_writable
 from irpipe.results.result import Result
@@ -79,15 +80,16 @@ def run(args: argparse.Namespace) -> None:
     An attack that fails does not stop the others, and one that finished in an earlier call is not
     repeated. Raises IrpipeError at the end if one failed.
     """
+    attacks = _attacks(args)
+    for name, options in attacks:
+        require_packages(options["kind"])
+        ensure_writable(args.output / f"{name}.h5")
+    import_torch()
     from irpipe.datasets import data_root, load
     from irpipe.reports.stress_page import StressRun, write_page
     from irpipe.reports.stress_page.against import OtherNetwork
     from irpipe.runtime.device import select_device
 
-    attacks = _attacks(args)
-    for name, options in attacks:
-        require_packages(options["kind"])
-        ensure_writable(args.output / f"{name}.h5")
     device = select_device(args.device)
     network = load_network(args, device)
     test = load(network.metadata["data"], data_root(args.data), "test")

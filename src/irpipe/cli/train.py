@@ -8,7 +8,6 @@ from irpipe import code_hash
 from irpipe.cli import _arguments
 from irpipe.cli._torch import import_torch
 from irpipe.errors import IrpipeError
-from irpipe.files import ensure_writable
 from irpipe.networks.checkpoint import Checkpoint, write_checkpoint
 from irpipe.results.training_log import write_training_log
 
@@ -43,7 +42,7 @@ def run(args: argparse.Namespace) -> None:
     _, recipe = _arguments.read_entry("recipes", args.recipe, args.config)
     _arguments.require_output(args.output, "networks", ".safetensors")
     log_path = args.log or args.output.with_suffix(".csv")
-    ensure_writable(log_path)
+    _arguments.require_output(log_path, "training logs", ".csv", "--log")
     if not 0 <= args.run < 2**32 - recipe["seed"]:
         raise IrpipeError(
             f"--run {args.run}: count networks from 0; seed + run must stay below 2**32"

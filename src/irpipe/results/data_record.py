@@ -87,13 +87,18 @@ def _checked_files(value: ast.expr, path: Path) -> dict[str, tuple[str, ...]]:
     try:
         files: dict[str, tuple[str, ...]] = ast.literal_eval(value)
         for names in files.values():
-            if not isinstance(names, tuple) or any(Path(name).is_absolute() for name in names):
+            if not isinstance(names, tuple) or any(map(_leads_out, names)):
                 raise ValueError
     except (ValueError, TypeError, AttributeError) as error:
         example = '{"train": ("bars/train",), "test": ("bars/test",)}'
         expected = f"tuples of paths below the folder of the data, such as {example}"
         raise IrpipeError(f"{path}: FILES has no plain {expected}") from error
     return files
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a path may lie outside the folder that it is relative to."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
 
 
 @functools.cache
