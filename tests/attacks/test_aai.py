@@ -41,6 +41,15 @@ def test_only_the_largest_entries_of_the_clean_map_fall(top_k: int) -> None:
     assert flat == pytest.approx(FLAT_MAP)
 
 
+def test_the_size_of_the_maps_is_asked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(aai, "require_applicable", lambda batch, **_: asked.append(batch.offset))
+    batch = channel_batch((FIRST_MAP, FLAT_MAP), labels=[0])
+    for offset in (0, 1):
+        list(aai.attack(dataclasses.replace(batch, offset=offset), eps=[0.1], steps=1, top_k=1))
+    assert asked == [0]
+
+
 def test_the_hinge_keeps_the_prediction() -> None:
     """Without it the means after two steps are 0.58 and 0.56, less than 0.57 of the other class.
 

@@ -35,7 +35,8 @@ So `attack` declares a common option only if it needs its value or another defau
     provenance(options)             {name: value}: further attributes of the result, such as
                                     hashes of the files that the attack reads.
     require_applicable(batch, *, ...)  raises NotApplicableError if the network lacks what the
-                                    attack needs; `irpipe stress` asks before it starts.
+                                    attack needs; `irpipe stress` asks before it starts. It gets
+                                    `eps` as the entry has it: with 0, and None for the default.
     left_out(options, n_classes)    [name]: parts of the attack that need more classes than the
                                     network has; they become the attribute `left_out`.
     NORMS = ("linf", "l2")          norms of eps that the kind has; its option `norm` says which.

@@ -57,7 +57,8 @@ def attack(
 
     t is the class that the network predicts for the clean image x.
     """
-    require_applicable(batch, interpreter=interpreter, ig_rule=ig_rule, loss=loss, top_k=top_k)
+    if batch.offset == 0:  # The maps of all images are of one size.
+        require_applicable(batch, interpreter=interpreter, ig_rule=ig_rule, loss=loss, top_k=top_k)
     clean = batch.images.repeat(len(eps), 1, 1, 1)  # one row per eps and image
     start, row_eps = _start(batch, eps, images if random_start else None)
     maps_of = partial(interpret, kind=interpreter, ig_rule=ig_rule)

@@ -70,8 +70,8 @@ def has_code_of_others(metadata: dict[str, Any], attack: str = "") -> bool:
 def attack_failure(error: BaseException, attack: str, network: str, *, is_external: bool) -> str:
     """One line on why an attack failed on a network; raises the error if irpipe is at fault.
 
-    Whatever the code of others raises is not irpipe's fault. `is_external` says that such code takes
-    part (`has_code_of_others`); pyautoattack's is known by its name.
+    Whatever the code of others raises is not irpipe's fault: `is_external` says that such code
+    takes part (`has_code_of_others`), and pyautoattack is known by its name.
     """
     reason = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
     if not reason:
