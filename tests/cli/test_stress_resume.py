@@ -163,7 +163,7 @@ def test_the_file_of_an_architecture_counts_for_results_and_proofs(
     for folder, text in {"first": code, "second": f"{code}{line}\n"}.items():
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "net.py").write_text(text, encoding="utf-8")
-        monkeypatch.chdir(tmp_path / folder)
+        monkeypatch.setenv("IRPIPE_CODE", str(tmp_path / folder))
         assert run(*command) == 0
     assert calls == ["a", "maps"] * (n_proven // 5)
     assert sum(bounded) == n_proven

@@ -9,6 +9,7 @@ import torch
 from made_batches import evaluate_attack, make_small_batch
 from torch import Tensor
 
+from irpipe import evaluation
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.evaluation.checks import check_images
 
@@ -86,3 +87,26 @@ def test_images_are_scored_by_the_network_itself() -> None:
             np.testing.assert_allclose(arrays["loss"][:, e, s], loss, atol=1e-5)
             distance = (images - batch.images).abs().amax(dim=(1, 2, 3))
             np.testing.assert_allclose(arrays["linf_distance"][:, e, s], distance, atol=1e-7)
+
+
+def test_an_own_attack_replaces_no_array_of_the_evaluator() -> None:
+    """Neither by its metrics, which get copies of all images, nor by its files."""
+    batch, clean = make_small_batch(), make_small_batch().images
+    saved: list[Tensor] = []
+
+    def attack(batch: AttackBatch, *, eps: list[float]) -> Iterator[AttackOutput]:
+        yield AttackOutput(1, batch.images[None], files={"loss": [[b""] * 12]})
+
+    def metrics(batch: AttackBatch, images: Tensor) -> dict[str, Tensor]:
+        batch.images.zero_()
+        images.zero_()
+        return {"correct": torch.ones(1, 12, dtype=torch.bool), "mine": torch.ones(1, 12)}
+
+    kind = SimpleNamespace(attack=attack, metrics=metrics)
+    options = {"kind": "./mine.py", "eps": [0.1]}
+    arrays = evaluation._attack_batch(batch, kind, options, saved.append)
+    assert arrays["correct"][:, 0, 0].tolist() == [False] + [True] * 11
+    assert arrays["loss"].dtype == np.float32
+    assert arrays["mine"].all()
+    assert torch.equal(saved[0][0], clean)
+    assert torch.equal(batch.images, clean)

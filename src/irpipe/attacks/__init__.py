@@ -51,7 +51,8 @@ it sets `max_distance`. Each `AttackOutput` is one position on the result's last
 step count. The evaluator stacks the outputs to arrays `[N, E, S]`.
 
 **Trust.** The evaluator does not trust an attack (D.4). It lends copies of images and labels,
-checks shape, range and distance of the images, and computes every prediction again.
+checks shape, range and distance of the images, and computes every prediction again. An array of a
+kind cannot replace one that the evaluator computes.
 '''
 
 from collections.abc import Mapping

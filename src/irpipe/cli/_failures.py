@@ -66,7 +66,6 @@ def has_code_of_others(metadata: dict[str, Any], attack: str = "") -> bool:
     return metadata["run"] == "external" or any(map(is_outside, parts))
 
 
-
 def attack_failure(error: BaseException, attack: str, network: str, *, is_external: bool) -> str:
     """One line on why an attack failed on a network; raises the error if irpipe is at fault.
 

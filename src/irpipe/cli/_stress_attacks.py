@@ -81,7 +81,6 @@ class StressAttacks:
         ]
         return f"at most {duration(sum(known))} ({', '.join(parts)})"
 
-
     def _with_proofs(self, options: dict[str, Any]) -> dict[str, Any]:
         """Set `skip_certified` of an l-inf attack that has it, if the network's bounds are fast.
 
@@ -229,6 +228,4 @@ class StressAttacks:
 
     def _code_hash(self, options: dict[str, Any]) -> str:
         metadata = self.network.metadata
-        return code_hash.of_evaluation(
-            metadata["data"]["kind"], options["kind"], metadata["model"]
-        )
+        return code_hash.of_evaluation(metadata["data"]["kind"], options["kind"], metadata["model"])

@@ -14,7 +14,7 @@ from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
-from irpipe.evaluation.outputs import join_batches, outputs_of
+from irpipe.evaluation.outputs import join_batches, lent, outputs_of
 from irpipe.evaluation.sample import Sample, draw_sample
 from irpipe.evaluation.state import EvaluationState
 from irpipe.networks.load import LoadedNetwork, load_for_attack
@@ -241,7 +241,9 @@ def _attack_batch(
             adversarial = _with_clean_rows(batch.images, adversarial, is_positive)
         arrays |= score_images(batch.network, adversarial, batch.labels)
         if metrics:
-            arrays |= metrics(batch, adversarial, **_accepted_options(metrics, options))
+            given = (lent(batch), adversarial.clone()) if is_file else (batch, adversarial)
+            # What the evaluator has computed counts, whatever the kind says of it (D.4).
+            arrays |= metrics(*given, **_accepted_options(metrics, options)) | arrays
         for name, array in arrays.items():
             parts.setdefault(name, []).append(array.transpose(0, 1))
         for name, rows in output.files.items():
@@ -252,8 +254,8 @@ def _attack_batch(
     if on_images:
         on_images(adversarial)
     stacked = {name: torch.stack(part, dim=2).cpu().numpy() for name, part in parts.items()}
-    stacked |= {name: np.stack(part, axis=2) for name, part in files.items()}
-    return stacked | {_axis(kind): np.array(axis_values)}
+    own = {name: np.stack(part, axis=2) for name, part in files.items() if name not in stacked}
+    return stacked | own | {_axis(kind): np.array(axis_values)}
 
 
 def _distances(

@@ -12,6 +12,12 @@ from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.results.packed_bytes import pack
 
 
+def lent(batch: AttackBatch) -> AttackBatch:
+    """The batch with copies of the images and labels, which the code of an attack may change."""
+    images, labels = batch.images.clone(), batch.labels.clone()
+    return dataclasses.replace(batch, images=images, labels=labels)
+
+
 def outputs_of(
     kind: Any, batch: AttackBatch, options: dict[str, Any], *, is_outside: bool
 ) -> Iterator[AttackOutput]:
@@ -21,8 +27,7 @@ def outputs_of(
     file beside the config; then it may also change what it has yielded. Raises RuntimeError if it
     yields nothing, something else, or other `extras` than before.
     """
-    images, labels = batch.images.clone(), batch.labels.clone()
-    outputs = kind.attack(dataclasses.replace(batch, images=images, labels=labels), **options)
+    outputs = kind.attack(lent(batch), **options)
     # An AttackOutput and a Tensor are iterable, too.
     if isinstance(outputs, AttackOutput | Tensor) or not isinstance(outputs, Iterable):
         returned = type(outputs).__name__
