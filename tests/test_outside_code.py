@@ -10,7 +10,7 @@ import pytest
 from command_line import run
 
 from irpipe import config as configs
-from irpipe.code_hash import code_hash, of_evaluation, of_proofs, of_training
+from irpipe.code_hash import code_hash, of_model, of_proofs, of_training
 from irpipe.config.kinds import resolve_entry
 from irpipe.datasets import facts
 from irpipe.errors import IrpipeError
@@ -119,8 +119,7 @@ def test_what_a_file_imports_from_its_own_folder_counts(
 
 
 @pytest.mark.parametrize(
-    "of_output",
-    [partial(of_training, "digits", "trades"), partial(of_evaluation, "digits", "pgd"), of_proofs],
+    "of_output", [partial(of_training, "digits", "trades"), of_proofs, of_model]
 )
 def test_a_model_counts_for_what_is_made_with_it(
     of_output: Callable[[str], str], folder: Path

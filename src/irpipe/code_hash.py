@@ -30,6 +30,7 @@ SOURCE_FOLDER = Path(__file__).resolve().parent.parent
 PACKAGE = "irpipe"
 # These modules cannot change a number. The values of options reach the rules as parameters.
 IGNORED_MODULES = {
+    "irpipe.code_hash",
     "irpipe.errors",
     "irpipe.option_types",
     "irpipe.outside_code",
@@ -141,13 +142,17 @@ def of_training(data: str, method: str, model: str = "") -> str:
     return code_hash("irpipe.training.run", *modules, *_own_file(model))
 
 
-def of_evaluation(data: str, attack: str, model: str = "") -> str:
+def of_evaluation(data: str, attack: str) -> str:
     """Hash of the code that decides the result of an attack kind on a data set kind.
 
-    `model` counts if it is a file beside the config.
+    The results of all networks have it in common (`of_model`).
     """
-    modules = (_module("datasets", data), _module("attacks", attack))
-    return code_hash("irpipe.evaluation", *modules, *_own_file(model))
+    return code_hash("irpipe.evaluation", _module("datasets", data), _module("attacks", attack))
+
+
+def of_model(model: str) -> str:
+    """Hash of a model that is a file beside the config; empty for a model of irpipe."""
+    return code_hash(model) if is_outside(model) else ""
 
 
 def of_proofs(model: str) -> str:

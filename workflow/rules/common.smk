@@ -15,7 +15,7 @@ from irpipe.config.kinds import attacks_of
 from irpipe.config.only import keep_only
 from irpipe.errors import IrpipeError
 from irpipe.results import data_record
-from irpipe.outside_code import external_file, is_outside, plain_name
+from irpipe.outside_code import external_file, plain_name
 from irpipe.runtime import gpu_lock
 
 
@@ -186,8 +186,7 @@ def network_code(wildcards):
 
 def model_code(wildcards):
     """Hash of a model that is a file next to the config; empty for others."""
-    model = MODEL_OF[wildcards.model]
-    return code_hash.code_hash(model) if is_outside(model) else ""
+    return code_hash.of_model(MODEL_OF[wildcards.model])
 
 
 def report_label(section, name):

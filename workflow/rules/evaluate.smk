@@ -28,7 +28,7 @@ rule evaluate:
         entry=lambda w: entry_argument("attacks", w.attack),
         attack=attack_argument,
         code_hash=lambda w: code_hash.of_evaluation(
-            kind("datasets", w.dataset), kind("attacks", w.attack), MODEL_OF[w.model]
+            kind("datasets", w.dataset), kind("attacks", w.attack)
         ),
         state=state_dir,
     shell:

@@ -227,5 +227,4 @@ class StressAttacks:
         return path
 
     def _code_hash(self, options: dict[str, Any]) -> str:
-        metadata = self.network.metadata
-        return code_hash.of_evaluation(metadata["data"]["kind"], options["kind"], metadata["model"])
+        return code_hash.of_evaluation(self.network.metadata["data"]["kind"], options["kind"])

@@ -34,13 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _arguments.add_output(parser, "RESULT.h5")
 
 
-def _metadata(args: argparse.Namespace) -> dict[str, Any]:
-    """What the network is called, and the entry of its data set."""
+def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str, Any]]:
+    """The names of an external network, none for another, and the entry of its data set."""
     if not args.external:
         path = Path(args.checkpoint)
         metadata = read_checkpoint(path).identity(path)
-        data = config.resolve_named("datasets", metadata["data"], f"{path}: data")
-        return metadata | {"data": data}
+        return {}, config.resolve_named("datasets", metadata["data"], f"{path}: data")
     if not args.dataset:
         raise IrpipeError("--external: needs --dataset, which says what the images are")
     dataset, data = _arguments.read_entry("datasets", args.dataset, args.config)
@@ -48,7 +47,7 @@ def _metadata(args: argparse.Namespace) -> dict[str, Any]:
     for name in (model, method):
         config.check_name(name, "--external")
     names = {"dataset": dataset, "model": model, "method": method, "run": "external"}
-    return {**names, "data": data}
+    return names, data
 
 
 def run(args: argparse.Namespace) -> None:
@@ -57,9 +56,8 @@ def run(args: argparse.Namespace) -> None:
     _arguments.require_output(args.output, "results", ".h5")
     require_packages(options["kind"])
     import_torch()
-    metadata = _metadata(args)
-    data = metadata["data"]
-    current = code_hash.of_evaluation(data["kind"], options["kind"], metadata["model"])
+    names, data = _names_and_data(args)
+    current = code_hash.of_evaluation(data["kind"], options["kind"])
     _arguments.require_code(current, args.code)
     from irpipe.datasets import data_root, load
     from irpipe.evaluation import evaluate_network
@@ -70,8 +68,8 @@ def run(args: argparse.Namespace) -> None:
 
     device = select_device(args.device)
     state = EvaluationState(args.state or args.output.parent / ".state")
-    if args.external:
-        network = load_under_names(args.checkpoint, metadata, data, device)
+    if names:
+        network = load_under_names(args.checkpoint, names, data, device)
     else:
         network = load_for_attack(Path(args.checkpoint), device)
     test = load(data, data_root(args.data), "test")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from irpipe.ascent.norms import norms
 from irpipe.attacks import AttackBatch, AttackOutput
+from irpipe.code_hash import of_model
 from irpipe.datasets import DatasetFacts, Images, facts, load
 from irpipe.errors import IrpipeError
 from irpipe.evaluation.checks import LogitsNotFiniteError, check_images, score_images
@@ -115,6 +116,9 @@ def result_attributes(
         "versions": versions(device),
         "device": device.type,
     }
+    # A checkpoint has the weights of a model that is a file, and not its code.
+    if model_code_hash := of_model(metadata.get("checkpoint", metadata)["model"]):
+        attrs["model_code_hash"] = model_code_hash
     if hasattr(kind, "provenance"):
         attrs |= kind.provenance(options)
     if hasattr(kind, "NORMS"):
