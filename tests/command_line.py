@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import torch
-from made_batches import DIGIT_SHAPE, make_network
+from made_batches import DIGIT_SHAPE, fit_head, make_network
 
 from irpipe import cli
-from irpipe.datasets import load
 from irpipe.networks.checkpoint import Checkpoint, write_checkpoint
 from irpipe.networks.network import Network
 
@@ -51,12 +49,8 @@ def write_network(path: Path, network: Network, **metadata: Any) -> Path:
 
 def write_fitted_network(path: Path, seed: int = 1, **metadata: Any) -> Path:
     """Write a checkpoint of a network with random weights and a fitted head; return its path."""
-    digits = load({"kind": "digits"}, Path("unused"), "train")
     network = make_network(seed, DIGIT_SHAPE, 10)
-    with torch.no_grad():
-        features = network.features(digits.images[:400]).mean(dim=(2, 3))
-        one_hot = torch.eye(10)[digits.labels[:400]]
-        network.head.copy_(torch.linalg.lstsq(features, one_hot).solution.T)
+    fit_head(network)
     return write_network(path, network, **metadata)
 
 

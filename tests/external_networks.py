@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_batches import fit_head
 from torch import Tensor, nn
 
 from irpipe import cli
-from irpipe.datasets import load
 from irpipe.networks.architectures import build
 from irpipe.networks.checkpoint import Checkpoint, write_checkpoint
 from irpipe.networks.network import Network
@@ -47,12 +47,8 @@ def fitted_network() -> Network:
     Its weights have torch's default layout, which torch.export needs.
     """
     network = build("small", SHAPE, 10)
-    digits = load({"kind": "digits"}, Path("unused"), "train")
     draw_weights(network, np.random.RandomState(1))
-    with torch.no_grad():
-        features = network.features(digits.images[:400]).mean(dim=(2, 3))
-        one_hot = torch.eye(10)[digits.labels[:400]]
-        network.head.copy_(torch.linalg.lstsq(features, one_hot).solution.T)
+    fit_head(network)
     converted: Network = network.to(  # type: ignore[call-overload]
         memory_format=torch.contiguous_format
     )
