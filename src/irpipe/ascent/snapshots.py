@@ -14,14 +14,10 @@ from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import map_row_chunks
 
 MAX_PERIOD = 12  # steps; longer cycles are not looked for
-INTERLEAVE = 8  # neighbours lie in so many chunks, or in all if there are fewer
+INTERLEAVE = 8  # any number that is well above the number of chunks would do
 # Shrink the batch once at most this share of its rows is unfinished: each new size costs the
 # libraries more than a few rows that need not move.
 COMPACT_BELOW = 0.95
-# Where autograd stores more for a row, as for Pool and WResnet, fewer rows at a time take a tenth
-# less of a CPU's time.
-LARGE_ROW_BYTES = 2**18
-LARGE_ROWS_PER_CHUNK = 50
 
 
 def gradient_ascent_snapshots(
@@ -54,13 +50,11 @@ def gradient_ascent_snapshots(
     snapshots = _Snapshots(start, counts)
     run_steps = partial(_run_steps, snapshots, objective, make_update, detect_cycles)
     rows = _interleaved(len(start))
-    row_bytes = gradient_bytes(partial(objective, rows=rows[:1]), start[:1])
-    max_rows = LARGE_ROWS_PER_CHUNK if row_bytes > LARGE_ROW_BYTES else None
     state = [rows, start[rows], start[rows], start[rows]]
     boundaries = sorted({*range(0, counts[-1], MAX_PERIOD), *counts})
     with progress(label, counts[-1]) as advance:
         for first, last in pairwise(boundaries):
-            state = map_row_chunks(partial(run_steps, first, last), *state, max_rows=max_rows)
+            state = map_row_chunks(partial(run_steps, first, last), *state)
             advance(last - first)
             if last in counts:
                 yield last, snapshots.iterates[counts.index(last)]

@@ -85,20 +85,19 @@ def map_row_chunks(
     function: Callable[..., list[Tensor]],
     *tensors: Tensor,
     row_bytes: Callable[[], int] | None = None,
-    max_rows: int | None = None,
 ) -> list[Tensor]:
     """Return what `function` gives for `tensors` `[M, ...]`; compute chunks of rows in parallel.
 
     On a GPU, as many rows are computed at a time as fit (`map_fitting_rows`). For few rows,
     `function` is called once. The number of chunks is even and does not depend on the machine, so
-    that rounding does not either. A chunk has at most `max_rows`, or else ROWS_PER_CHUNK.
+    that rounding does not either.
     """
     n_rows = len(tensors[0])
     if tensors[0].device.type != "cpu":
         return map_fitting_rows(function, *tensors, row_bytes=row_bytes)
     if n_rows <= MIN_ROWS_TO_SPLIT:
         return function(*tensors)
-    n_chunks = 2 * math.ceil(n_rows / 2 / (max_rows or ROWS_PER_CHUNK))
+    n_chunks = 2 * math.ceil(n_rows / 2 / ROWS_PER_CHUNK)
     chunks = (torch.tensor_split(tensor, n_chunks) for tensor in tensors)
     with single_threaded_torch():
         outputs = list(_worker_pool().map(function, *chunks))
