@@ -12,7 +12,7 @@ from chromium import Chromium
 from made_once import made_once
 from workflow_copy import ROOT, Project, copy_project
 
-# The command line sets this before torch is loaded, and so do the tests.
+# The package sets this, too, but some tests load torch first.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 

@@ -8,7 +8,6 @@ line on standard error and exit code 2; nothing is written then. Commands import
 import argparse
 import importlib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -70,9 +69,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code: 0, 2 for bad input, 130 after Ctrl-C."""
-    # Torch's threads spin while they wait. That makes jobs that share cores three times slower
-    # and others no faster.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # A letter that a terminal cannot show, such as an epsilon in ASCII, is printed as its escape.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
