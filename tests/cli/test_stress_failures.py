@@ -11,6 +11,7 @@ from pyautoattack.autopgd_base import APGDAttack
 
 from irpipe.cli._failures import explained, has_code_of_others
 from irpipe.errors import IrpipeError
+from irpipe.outside_code import code_lies_beside
 from irpipe.results.result import read_result
 
 # `late` fails at ten images, after the probe has tried three; `nan` has a gradient of NaN.
@@ -208,6 +209,7 @@ def test_only_an_error_of_irpipe_keeps_its_traceback(
     file: str, is_external: bool, is_told: bool
 ) -> None:
     with (
+        code_lies_beside(None),  # Tests before this one may have used files.
         pytest.raises(IrpipeError if is_told else ZeroDivisionError) as error,
         explained("fab", "net", is_external=is_external),
     ):
