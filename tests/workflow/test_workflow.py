@@ -1,9 +1,11 @@
 """The workflow: what runs, what runs again after a change, and what a wrong config does."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from typing import Any
 
@@ -17,6 +19,7 @@ JOBS_OF_ONE_METHOD = {"train": 1, "evaluate": 1, "table": 1, "figure": 1}
 JOBS_OF_THE_ATTACK = {"evaluate": 3, "table": 1, "figure": 1}
 INT_METHOD = "src/irpipe/methods/interpretability_aware.py"
 INT_RUN = "results/digits/small/int/seed0"
+DATA = "results/data/digits.train.json"
 
 
 def test_all_formats_are_made_and_printed(project: Project) -> None:
@@ -28,6 +31,16 @@ def test_all_formats_are_made_and_printed(project: Project) -> None:
     assert "results/tables/table_steps.html" in done.stdout
     # Without this profile, one job that fails would stop all others.
     assert "specific profile profiles/default" in done.stderr
+
+
+@pytest.mark.parametrize(("options", "free"), [([], sys.maxsize), (["7/1s"], 7)])
+def test_only_a_limit_that_a_user_sets_counts_jobs(
+    project: Project, options: list[str], free: int
+) -> None:
+    limit = ["--max-jobs-per-timespan", *options] if options else []
+    done = project.make("--verbose", "--forcerun", DATA, *limit, "--", DATA)
+    left = re.findall(r"Resources after job selection: .*'_job_count': (\d+)", done.stderr)
+    assert set(left) == {str(free)}
 
 
 def test_a_second_run_does_nothing(project: Project) -> None:
@@ -49,7 +62,7 @@ def test_touched_source_does_nothing(project: Project) -> None:
 
 
 def test_touched_data_and_networks_do_nothing(project: Project) -> None:
-    (project.folder / "results/data/digits.train.json").touch()
+    (project.folder / DATA).touch()
     (project.folder / INT_RUN / "network.safetensors").touch()
     assert project.jobs() == {}
 
