@@ -86,9 +86,8 @@ def render(name: str, numbers: Numbers, folder: Path) -> str:
         keep_trailing_newline=True,
     )
     used = UsedNumbers(numbers)
-    template = f"{name}.md.jinja"
-    source = (folder / "templates" / template).read_text(encoding="utf-8")
-    text = environment.get_template(template).render(
+    source = (folder / "templates" / f"{name}.md.jinja").read_text(encoding="utf-8")
+    text = environment.from_string(source).render(
         n=used.number,
         rows=used.rows,
         table=used.table,
