@@ -124,7 +124,7 @@ def _module(category: str, kind: str) -> str:
 
 
 def _own_file(model: str) -> list[str]:
-    """The file of a model beside the config; none for a model of irpipe."""
+    """The file of a model next to the config; none for a model of irpipe."""
     return [model] if is_outside(model) else []
 
 
@@ -151,7 +151,7 @@ def of_evaluation(data: str, attack: str) -> str:
 
 
 def of_model(model: str) -> str:
-    """Hash of a model that is a file beside the config; empty for a model of irpipe."""
+    """Hash of a model that is a file next to the config; empty for a model of irpipe."""
     return code_hash(model) if is_outside(model) else ""
 
 

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = line or own_code_failure(error)
         if not message:
             raise
-        # What no file beside the config raised may be a defect of irpipe.
+        # What no file next to the config raised may be a defect of irpipe.
         if args.debug or not (line or is_of_used_files(error)):
             print_traceback(error)
         print(f"irpipe {args.command}: error: {message}", file=sys.stderr)

@@ -34,7 +34,7 @@ def machine_failure(error: BaseException) -> str:
 
 
 def own_code_failure(error: BaseException) -> str:
-    """One line if the command used files beside the config, which may be at fault, else empty."""
+    """One line if the command used files next to the config, which may be at fault, else empty."""
     if not used_files or isinstance(error, StoppedError):
         return ""
     reason = _with_used_files(error)
@@ -42,7 +42,7 @@ def own_code_failure(error: BaseException) -> str:
 
 
 def is_of_used_files(error: BaseException) -> bool:
-    """Whether a file beside the config raised an error, or a module that it imports from there."""
+    """Whether a file next to the config raised an error, or a module that it imports from there."""
     files = set(used_files)
     for path in used_files:
         with suppress(IrpipeError):  # It has changed since it was imported.
@@ -52,7 +52,7 @@ def is_of_used_files(error: BaseException) -> bool:
 
 
 def _with_used_files(error: BaseException) -> str:
-    """The first line of an error, and the files beside the config that the command used."""
+    """The first line of an error, and the files next to the config that the command used."""
     names = ", ".join(sorted(path.name for path in used_files))
     return f"{first_line(error)}, with the code of {names}" if names else first_line(error)
 

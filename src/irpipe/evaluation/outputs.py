@@ -24,7 +24,7 @@ def outputs_of(
     """Yield what the attack of the module `kind` yields, without gradients.
 
     It gets copies of the images and labels, which it may change. `is_outside` says that it is a
-    file beside the config; then it may also change what it has yielded. Raises RuntimeError if it
+    file next to the config; then it may also change what it has yielded. Raises RuntimeError if it
     yields nothing, something else, or other `extras` than before.
     """
     outputs = kind.attack(lent(batch), **options)
@@ -64,7 +64,7 @@ def _check(output: Any) -> None:
 
 
 def _detached(tensor: Tensor, is_outside: bool) -> Tensor:
-    """The tensor without gradients; a copy if a file beside the config may change it later.
+    """The tensor without gradients; a copy if a file next to the config may change it later.
 
     Attacks of irpipe do not, and their images may be large.
     """
