@@ -231,23 +231,31 @@ def vertex_by_loop(
     return vertex
 
 
+@pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("as_released", [True, False])
-def test_l1_averages_vertices(as_released: bool) -> None:
+def test_l1_averages_vertices(as_released: bool, dtype: torch.dtype, atol: float) -> None:
     rng = np.random.RandomState(3)
-    offset = torch.from_numpy(rng.uniform(-1.5, 1.5, (4, 20)))
+    offset = torch.from_numpy(rng.uniform(-1.5, 1.5, (4, 20))).to(dtype)
     expected = offset.numpy()
     step = jpeg.l1_step(11.0, 0, as_released)
     for steps_before in range(4):
         direction = rng.normal(size=(4, 20)) * (rng.uniform(size=(4, 20)) > 0.3)
-        offset = step(steps_before, offset, torch.from_numpy(direction))
+        offset = step(steps_before, offset, torch.from_numpy(direction).to(dtype))
         vertices = [
             vertex_by_loop(list(c), list(d), 11.0, as_released)
             for c, d in zip(expected, direction, strict=True)
         ]
         expected = expected + (np.array(vertices) - expected) / (steps_before + 1)
-        np.testing.assert_allclose(offset.numpy(), expected, atol=1e-12)
-        if steps_before == 0:
-            np.testing.assert_allclose(expected, vertices)  # the start is forgotten
+        np.testing.assert_allclose(offset.numpy(), expected, atol=atol)
+        if steps_before == 0:  # the start is forgotten
+            np.testing.assert_allclose(expected, vertices, atol=atol)
+
+
+def test_largest_entries_come_first_and_equal_ones_stay_in_their_order() -> None:
+    size = torch.tensor([[0.0, 2.0, 1e-40, 2.0, torch.inf, 0.0], [3.0, 3.0, 0.0, 4.0, 3.0, 1.0]])
+    expected = [[4, 1, 3, 2, 0, 5], [3, 0, 1, 4, 5, 2]]
+    assert jpeg._from_largest(size).tolist() == expected
+    assert jpeg._from_largest(size.double()).tolist() == expected
 
 
 def test_l2_steps_by_hand_and_without_a_direction() -> None:

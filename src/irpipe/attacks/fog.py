@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from irpipe.attacks import AttackBatch, AttackOutput, _unforeseen
 from irpipe.attacks._unforeseen import Parametrisation, UnforeseenAttack, share_of
@@ -100,20 +101,20 @@ def plasma(noise: Tensor, n_levels: int, reach: int) -> Tensor:
 
     D lies diagonally below C[a, b], `across` to the right of it and `down` below it.
     """
+    n_points = [3 * 4**level for level in range(n_levels)]
+    amplitudes = [noise.new_full((n,), FIRST_AMPLITUDE / 2**i) for i, n in enumerate(n_points)]
+    offsets = (2 * noise - 1) * torch.cat(amplitudes)  # A_i (2 v - 1)
     corners = noise.new_zeros(len(noise), 1, 1)  # C
-    for level in range(n_levels):
-        size = 2**level
-        amplitude = FIRST_AMPLITUDE / size  # A_i
-        level_noise = noise[:, 4**level - 1 : 4 ** (level + 1) - 1].view(-1, 3, size, size)
-        noise_c, noise_a, noise_b = ((2 * level_noise - 1) * amplitude).unbind(1)
+    for level_offsets in offsets.split(n_points, dim=1):
+        shape = (len(noise), 3, *corners.shape[1:])
+        offset_c, offset_a, offset_b = level_offsets.view(shape).unbind(1)
         right = corners.roll(-1, 2)  # C[a, b+1]
         below = corners.roll(-1, 1)  # C[a+1, b]
-        diagonal = (corners + right + below + below.roll(-1, 2)) / 4 + noise_c  # D
-        across = (corners + right + diagonal + diagonal.roll(reach, 1)) / 4 + noise_a
-        down = (corners + below + diagonal + diagonal.roll(reach, 2)) / 4 + noise_b
-        even_rows = torch.stack([corners, across], dim=3).flatten(2)
-        odd_rows = torch.stack([down, diagonal], dim=3).flatten(2)
-        corners = torch.stack([even_rows, odd_rows], dim=2).flatten(1, 2)
+        diagonal = (corners + right + below + below.roll(-1, 2)) / 4 + offset_c  # D
+        across = (corners + right + diagonal + diagonal.roll(reach, 1)) / 4 + offset_a
+        down = (corners + below + diagonal + diagonal.roll(reach, 2)) / 4 + offset_b
+        cells = torch.stack([corners, across, down, diagonal], dim=1)
+        corners = F.pixel_shuffle(cells, 2)[:, 0]
     return corners
 
 
