@@ -71,15 +71,18 @@ def make_result(
     return Result(default_attrs | attrs, arrays)
 
 
-def make_proofs(counts: dict[float, tuple[int, int]], n: int = 200, **attrs: Any) -> Result:
+def make_proofs(
+    counts: dict[float, tuple[int, int]], n: int = 200, *, leaves: int = 6000, **attrs: Any
+) -> Result:
     """A result of kind `certify` on MNIST Small at EPS.
 
     `counts[eps]` is how many images are certified there, and how many are not broken: the first
     ones. Where it is not given, all are certified.
     """
     certified = {eps: range(counts.get(eps, (n, n))[0]) for eps in EPS}
-    correct = {(eps, 6000): range(n_correct) for eps, (_, n_correct) in counts.items()}
-    result = make_result("certify", correct, [6000], n, **attrs)
+    correct = {(eps, leaves): range(n_correct) for eps, (_, n_correct) in counts.items()}
+    attrs["options"] = {"leaves": leaves, "seconds": None}
+    result = make_result("certify", correct, [leaves], n, **attrs)
     is_certified = np.array([np.isin(np.arange(n), certified[eps]) for eps in EPS]).T[:, :, None]
     status = np.where(is_certified, 1, np.where(result.arrays["correct"], 2, 3))
     status[:, EPS.index(0)] = 0

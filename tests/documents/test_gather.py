@@ -115,6 +115,24 @@ def test_verdicts_with_their_attacks_and_proofs(numbers: dict[Name, Number]) -> 
     assert ("claim", "1", "mnist/pool/released", "verdict") not in numbers
 
 
+def test_verdict_counts_the_longest_search_of_each_network(tmp_path: Path) -> None:
+    """Of Int, 100 images are certified by the short search and 120 by the long one; Adv has only
+    a short search, which left all 178 images unbroken that its attack did."""
+    write(
+        [
+            *make_pgd_pair("int", range(158), range(150)),
+            *make_pgd_pair("adv", range(178), range(176)),
+            make_proofs({0.3: (120, 158)}),
+            make_proofs({0.3: (100, 158)}, leaves=200, attack="certify_200"),
+            make_proofs({0.3: (170, 178)}, method="adv", leaves=200, attack="certify_200"),
+        ],
+        tmp_path,
+    )
+    numbers = gather(tmp_path, tmp_path / "figures")
+    text = text_of(numbers, "claim", "1", "mnist/small/released", "proofs")
+    assert "Int lies in [0.600, 0.750], Adv in [0.850, 0.880]" in text
+
+
 def test_page_says_what_was_not_run_and_its_list_gives_it_again(
     numbers: dict[Name, Number], tmp_path: Path
 ) -> None:

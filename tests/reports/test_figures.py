@@ -1,5 +1,6 @@
 """Figures: their files, what they cannot draw, and text that looks like mathematics."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -126,6 +127,29 @@ def test_figure_of_the_claims_has_equal_bytes(tmp_path: Path) -> None:
     second = claims_figure.report(results, tmp_path / "b" / "v", title="V", attacks=attacks)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert f"<!-- {ABOUT_AS_ROBUST.text} -->" in first[2].read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("runs", "labels"),
+    [
+        (["released", "seed0"], ["MNIST, Small", "MNIST, Small, from scratch"]),
+        (["seed0", "seed1"], ["MNIST, Small, seed0", "MNIST, Small, seed1"]),
+    ],
+)
+def test_figure_of_the_claims_has_each_claim_once_and_names_its_networks(
+    runs: list[str], labels: list[str], tmp_path: Path
+) -> None:
+    results = [
+        Result(result.attrs | {"run": run}, result.arrays)
+        for run in runs
+        for method in ("int", "adv")
+        for result in make_pgd_pair(method, range(158), range(150))
+    ]
+    attacks = ["pgd", "margin_pgd"]
+    _, _, svg = claims_figure.report(results, tmp_path / "v", title="V", attacks=attacks)
+    texts = re.findall("<!-- (.*) -->", svg.read_text(encoding="utf-8"))
+    assert texts.count(ABOUT_AS_ROBUST.text) == 1
+    assert [text for text in texts if text.startswith("MNIST")] == labels
 
 
 @pytest.mark.parametrize(("kind", "is_marked"), [("pgd", True), ("margin_pgd", False)])

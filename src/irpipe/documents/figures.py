@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irpipe.documents.comparisons import Sourced
 from irpipe.documents.numbers import Name, Number, short_sha256
-from irpipe.documents.verdicts import claim_attacks, proof_attacks
+from irpipe.documents.verdicts import claim_attacks, results_on_claims
 from irpipe.reports import (
     accuracy_curve,
     claims_figure,
@@ -60,9 +60,8 @@ def _figures(
     title, attack = "Figure 1: maps of a clean and an adversarial image", "pgd_maps_imagenet"
     draw = partial(saliency_maps.report, title=title, attack=attack)
     yield "figure_1_restricted_imagenet", draw, _of(sourced, attack)
-    attacks, certify = claim_attacks(), proof_attacks(sourced)
-    draw = partial(claims_figure.report, title="Verdict", attacks=attacks, certify=certify)
-    yield "verdict", draw, _of(sourced, *attacks, *(certify or [])) if has_verdict else []
+    draw = partial(claims_figure.report, title="Verdict", attacks=claim_attacks())
+    yield "verdict", draw, results_on_claims(sourced) if has_verdict else []
 
 
 def _of(sourced: Sequence[Sourced], *attacks: str) -> list[Sourced]:

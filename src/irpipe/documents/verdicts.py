@@ -1,5 +1,6 @@
 """The verdict on each claim, per network, and the flags of gradient masking."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 from irpipe import config
@@ -10,6 +11,7 @@ from irpipe.documents.comparisons import Sourced
 from irpipe.documents.numbers import Name, Number
 from irpipe.reports.claims_table import assess_runs, claim_networks
 from irpipe.results.labels import eps_label
+from irpipe.results.select import Network, network_of
 
 PAGE = "verdict"
 
@@ -20,14 +22,21 @@ def claim_attacks() -> list[str]:
     return attacks
 
 
-def proof_attacks(sourced: Sequence[Sourced]) -> list[str] | None:
-    """The attack of kind `certify` whose proofs count, the one that searched longest; or None."""
-    searches = {
-        (result.attrs["options"].get("seconds") or 0, str(result.attrs["attack"]))
-        for result, _ in sourced
-        if result.attrs["kind"] == "certify"
-    }
-    return [max(searches)[1]] if searches else None
+def results_on_claims(sourced: Sequence[Sourced]) -> list[Sourced]:
+    """The results of `claim_attacks` and, per network, the proofs that were searched longest."""
+    attacks = claim_attacks()
+    searches = [item for item in sourced if item[0].attrs["kind"] == "certify"]
+    proofs: dict[Network, Sourced] = {}
+    for item in sorted(searches, key=_search_limits):
+        proofs[network_of(item[0])] = item
+    attacked = [item for item in sourced if item[0].attrs["attack"] in attacks]
+    return [*attacked, *proofs.values()]
+
+
+def _search_limits(item: Sourced) -> tuple[int, float]:
+    """Leaves per target, then seconds per image, of a result of kind `certify`."""
+    options = item[0].attrs["options"]
+    return options["leaves"], options["seconds"] or math.inf
 
 
 def verdict_numbers(sourced: Sequence[Sourced]) -> Iterator[tuple[Name, Number]]:
@@ -35,14 +44,9 @@ def verdict_numbers(sourced: Sequence[Sourced]) -> Iterator[tuple[Name, Number]]
 
     Flags of masking are `masking; NETWORK; FIELD`.
     """
-    attacks, certify = claim_attacks(), proof_attacks(sourced)
-    sources = {
-        id(result): source
-        for result, source in sourced
-        if result.attrs["attack"] in [*attacks, *(certify or [])]
-    }
-    results = [result for result, _ in sourced if id(result) in sources]
-    networks = claim_networks(results, PAGE, attacks, certify)
+    attacks, shown = claim_attacks(), results_on_claims(sourced)
+    sources = {id(result): source for result, source in shown}
+    networks = claim_networks([result for result, _ in shown], PAGE, attacks)
     for position, claim in enumerate(CLAIMS, 1):
         claim_results = [
             item for groups in networks.values() for item in assess_runs(claim, groups, PAGE)

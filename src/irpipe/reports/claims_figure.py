@@ -10,19 +10,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.analysis.claims import ClaimResult
+from irpipe.analysis.claims import ClaimResult, Verdict
 from irpipe.option_types import Names
-from irpipe.reports._plotting import plot_style, save_figure
+from irpipe.reports._plotting import TEXT_WIDTH, plot_style, save_figure
 from irpipe.reports.claims_table import assess_claims
 from irpipe.results.labels import dataset_model, dataset_model_label
 from irpipe.results.result import Result
 
-COLOURS = {  # Okabe and Ito's palette
-    "holds": "#009E73",
-    "holds weaker": "#E69F00",
-    "not supported": "#D55E00",
+# Colours of Okabe and Ito's palette, and markers that distinguish the verdicts in grey.
+VERDICT_STYLES: dict[Verdict, dict[str, Any]] = {
+    "holds": {"color": "#009E73", "marker": "o"},
+    "holds weaker": {"color": "#E69F00", "marker": "D"},
+    "not supported": {"color": "#D55E00", "marker": "X"},
 }
-BRACKET_LINE: dict[str, Any] = {"color": "#777777", "marker": "|", "linewidth": 1}
+BOUND_STYLE: dict[str, Any] = {"color": "#000000", "linewidth": 1}
+BRACKET_STYLE: dict[str, Any] = {"color": "#777777", "marker": "|", "linewidth": 1}
 
 
 def report(
@@ -43,42 +45,61 @@ def report(
 
 
 def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
-    """Draw each difference under all attacks with its interval, in the colour of its verdict.
+    """Draw the differences under all attacks, with their intervals, claim by claim.
 
-    Where there are proofs, a grey line below it shows between which differences it lies.
+    Colour and marker say the verdict. Where there are proofs, a grey line below a difference shows
+    between which differences it lies.
     """
     differences = [item for item in claim_results if item.value is not None]
-    figure = Figure(figsize=(7.5, 1.2 + 0.28 * len(differences)), layout="constrained")
+    claims = list(dict.fromkeys(item.claim for item in differences))
+    n_rows = len(claims) + len(differences)
+    figure = Figure(figsize=(TEXT_WIDTH, 0.9 + 0.2 * n_rows), layout="constrained")
     panel = figure.subplots()
-    for y, claim_result in enumerate(differences):
-        _draw_difference(panel, y, claim_result)
-    panel.set_yticks(range(len(differences)), [_label(item) for item in differences], fontsize=6)
-    panel.invert_yaxis()
-    panel.set_xlabel("difference under the worst attack on each image; black: the claim's bound")
-    handles = [
-        Line2D([], [], color=colour, marker="o", label=verdict)
-        for verdict, colour in COLOURS.items()
-    ]
-    if any(item.bracket for item in differences):
-        handles.append(Line2D([], [], **BRACKET_LINE, label="between proofs and attacks"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    labels: list[str] = []
+    for claim in claims:
+        heading = {"transform": panel.get_yaxis_transform(), "weight": "bold", "va": "center"}
+        panel.text(0.01, len(labels), claim.text, **heading)
+        labels.append("")
+        start = len(labels) - 0.5
+        for item in differences:
+            if item.claim is claim:
+                _draw_difference(panel, len(labels), item)
+                labels.append(_label(item, differences))
+        panel.plot([claim.min_difference] * 2, [start, len(labels) - 0.5], **BOUND_STYLE, zorder=0)
+    panel.set_yticks(range(n_rows), labels)
+    panel.tick_params(axis="y", length=0)
+    panel.set_ylim(n_rows - 0.5, -0.5)
+    panel.set_xlabel("difference under the worst attack on each image, with its 95% interval")
+    has_brackets = any(item.bracket for item in differences)
+    figure.legend(handles=_legend(has_brackets), loc="outside upper center", ncols=5)
     return figure
 
 
 def _draw_difference(panel: Axes, y: int, claim_result: ClaimResult) -> None:
-    colour = COLOURS[claim_result.verdict]
+    style = VERDICT_STYLES[claim_result.verdict]
     numbers = (claim_result.low, claim_result.value, claim_result.high)
     low, value, high = np.array(numbers, dtype=float)
-    bound = claim_result.claim.min_difference
-    panel.plot([low, high], [y, y], color=colour, linewidth=2)
-    panel.plot(value, y, "o", color=colour)
+    panel.plot([low, high], [y, y], color=style["color"], linewidth=2)
+    panel.plot(value, y, **style)
     bracket = claim_result.bracket
     if bracket:
-        panel.plot([bracket.low, bracket.high], [y + 0.28, y + 0.28], **BRACKET_LINE)
-    panel.plot([bound, bound], [y - 0.4, y + 0.4], color="#000000", linewidth=1)
+        panel.plot([bracket.low, bracket.high], [y + 0.32, y + 0.32], **BRACKET_STYLE)
 
 
-def _label(claim_result: ClaimResult) -> str:
-    result = claim_result.results[0]
-    network = f"{dataset_model_label(dataset_model(result))}, {result.attrs['run']}"
-    return f"{claim_result.claim.text}\n{network}"
+def _legend(has_brackets: bool) -> list[Line2D]:
+    handles = [Line2D([], [], label=verdict, **style) for verdict, style in VERDICT_STYLES.items()]
+    handles.append(Line2D([], [], **BOUND_STYLE, label="the claim's bound"))
+    if has_brackets:
+        handles.append(Line2D([], [], **BRACKET_STYLE, label="between proofs and attacks"))
+    return handles
+
+
+def _label(claim_result: ClaimResult, shown: list[ClaimResult]) -> str:
+    """Data set and model, and the run unless the networks are the released ones."""
+    pair, run = dataset_model(claim_result.results[0]), claim_result.results[0].attrs["run"]
+    label = dataset_model_label(pair)
+    if not run.startswith("seed"):
+        return label
+    runs = {item.results[0].attrs["run"] for item in shown}
+    is_only_seed = sum(other.startswith("seed") for other in runs) == 1
+    return f"{label}, from scratch" if is_only_seed else f"{label}, {run}"
