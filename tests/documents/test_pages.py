@@ -82,6 +82,21 @@ def test_a_measurement_replaces_its_table_alone(tmp_path: Path) -> None:
     assert "AVX512" not in table
 
 
+def test_readme_has_the_numbers_of_the_documents() -> None:
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    numbers = read_list(DOCS / "verdict.md")
+    for eps in ("0.2", "0.3"):
+        cells = [
+            numbers[share, "certify", f"mnist/small/{method}/released", eps, "6000"].text
+            for method in ("int", "adv")
+            for share in ("certified", "accuracy")
+        ]
+        assert f"| {eps} | {' | '.join(cells)} |" in readme
+    numbers = read_list(DOCS / "reproduction.md")
+    trained = numbers["accuracy", "pgd", "mnist/small/int/seed0", "0.3", "200"].text
+    assert f"Int reaches {trained} at eps = 0.3" in readme
+
+
 def _text(folder: Path, name: str) -> str:
     return (folder / f"{name}.md").read_text(encoding="utf-8")
 

@@ -105,7 +105,7 @@ def plasma(noise: Tensor, n_levels: int, reach: int) -> Tensor:
     amplitudes = [noise.new_full((n,), FIRST_AMPLITUDE / 2**i) for i, n in enumerate(n_points)]
     offsets = (2 * noise - 1) * torch.cat(amplitudes)  # A_i (2 v - 1)
     corners = noise.new_zeros(len(noise), 1, 1)  # C
-    for level_offsets in offsets.split(n_points, dim=1):
+    for level_offsets in torch.split(offsets, n_points, dim=1):
         shape = (len(noise), 3, *corners.shape[1:])
         offset_c, offset_a, offset_b = level_offsets.view(shape).unbind(1)
         right = corners.roll(-1, 2)  # C[a, b+1]

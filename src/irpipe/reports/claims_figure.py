@@ -57,8 +57,8 @@ def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
     panel = figure.subplots()
     labels: list[str] = []
     for claim in claims:
-        heading = {"transform": panel.get_yaxis_transform(), "weight": "bold", "va": "center"}
-        panel.text(0.01, len(labels), claim.text, **heading)
+        across = panel.get_yaxis_transform()  # x from 0 to 1 across the panel
+        panel.text(0.01, len(labels), claim.text, transform=across, weight="bold", va="center")
         labels.append("")
         start = len(labels) - 0.5
         for item in differences:
