@@ -134,7 +134,7 @@ def _from_largest(size: Tensor) -> Tensor:
     if size.device.type != "cpu" or size.dtype != torch.float32:
         return size.argsort(dim=1, descending=True, stable=True)
     falling_bits = -size.view(torch.int32).long()
-    keys = (falling_bits << 32) + torch.arange(size.shape[1])
+    keys = (falling_bits << 32) + torch.arange(size.shape[1], device=size.device)
     return torch.from_numpy(np.sort(keys.numpy(), axis=1)) & 0xFFFFFFFF
 
 
