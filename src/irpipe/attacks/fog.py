@@ -101,18 +101,17 @@ def plasma(noise: Tensor, n_levels: int, reach: int) -> Tensor:
 
     D lies diagonally below C[a, b], `across` to the right of it and `down` below it.
     """
-    n_points = [3 * 4**level for level in range(n_levels)]
-    amplitudes = [noise.new_full((n,), FIRST_AMPLITUDE / 2**i) for i, n in enumerate(n_points)]
-    offsets = (2 * noise - 1) * torch.cat(amplitudes)  # A_i (2 v - 1)
     corners = noise.new_zeros(len(noise), 1, 1)  # C
-    for level_offsets in torch.split(offsets, n_points, dim=1):
+    n_points = [3 * 4**level for level in range(n_levels)]
+    for level, offsets in enumerate(torch.split(2 * noise - 1, n_points, dim=1)):
+        amplitude = FIRST_AMPLITUDE / 2**level  # A_i
         shape = (len(noise), 3, *corners.shape[1:])
-        offset_c, offset_a, offset_b = level_offsets.view(shape).unbind(1)
+        noise_c, noise_a, noise_b = (offsets * amplitude).view(shape).unbind(1)
         right = corners.roll(-1, 2)  # C[a, b+1]
         below = corners.roll(-1, 1)  # C[a+1, b]
-        diagonal = (corners + right + below + below.roll(-1, 2)) / 4 + offset_c  # D
-        across = (corners + right + diagonal + diagonal.roll(reach, 1)) / 4 + offset_a
-        down = (corners + below + diagonal + diagonal.roll(reach, 2)) / 4 + offset_b
+        diagonal = (corners + right + below + below.roll(-1, 2)) / 4 + noise_c  # D
+        across = (corners + right + diagonal + diagonal.roll(reach, 1)) / 4 + noise_a
+        down = (corners + below + diagonal + diagonal.roll(reach, 2)) / 4 + noise_b
         cells = torch.stack([corners, across, down, diagonal], dim=1)
         corners = F.pixel_shuffle(cells, 2)[:, 0]
     return corners
