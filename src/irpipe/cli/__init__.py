@@ -79,11 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args.run_command(args)
     except (Exception, SystemExit) as error:
         line = str(error) if isinstance(error, IrpipeError) else machine_failure(error)
-        message = line or own_code_failure(error)
+        is_theirs = not line and is_of_used_files(error)
+        message = line or own_code_failure(error, is_theirs=is_theirs)
         if not message:
             raise
         # What no file next to the config raised may be a defect of irpipe.
-        if args.debug or not (line or is_of_used_files(error)):
+        if args.debug or not (line or is_theirs):
             print_traceback(error)
         print(f"irpipe {args.command}: error: {message}", file=sys.stderr)
         return 2

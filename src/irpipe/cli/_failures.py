@@ -33,12 +33,15 @@ def machine_failure(error: BaseException) -> str:
     return ""
 
 
-def own_code_failure(error: BaseException) -> str:
-    """One line if the command used files next to the config, which may be at fault, else empty."""
+def own_code_failure(error: BaseException, *, is_theirs: bool) -> str:
+    """One line if the command used files next to the config, which may be at fault, else empty.
+
+    `is_theirs` is `is_of_used_files(error)`.
+    """
     if not used_files or isinstance(error, StoppedError):
         return ""
     reason = _with_used_files(error)
-    return f"{reason}; {HINT}" if is_of_used_files(error) else reason
+    return f"{reason}; {HINT}" if is_theirs else reason
 
 
 def is_of_used_files(error: BaseException) -> bool:
