@@ -10,6 +10,7 @@ import os
 import re
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,11 +87,15 @@ def file_size_limit(n_bytes: int) -> Iterator[None]:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     # Python ignores the signal by itself, but not as a child of pytest.
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    # Python would cut the compiled form of a module that is imported here, and every later import
+    # of it would fail: python/cpython, Lib/importlib/_bootstrap_external.py:_write_atomic.
+    keeps_bytecode_off, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        sys.dont_write_bytecode = keeps_bytecode_off
         signal.signal(signal.SIGXFSZ, handler)
 
 
