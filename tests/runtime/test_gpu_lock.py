@@ -1,5 +1,6 @@
 """Each process has a GPU of its own, and gives it back however it ends."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import torch
 from warm_python import programs
 from workflow_copy import path_with_fake_irpipe
 
+from irpipe.errors import IrpipeError
 from irpipe.runtime import device, gpu_lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +79,35 @@ def test_a_job_waits_for_the_only_gpu_and_says_so_once() -> None:
     output, message = second.communicate(timeout=60)
     assert float(output.split()[1]) >= first_end
     assert message == "waiting for a GPU: other processes hold all 1\n"
+
+
+def test_jobs_spread_over_gpus_before_they_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRPIPE_JOBS_PER_GPU", "2")
+    jobs: list[subprocess.Popen[str]] = []
+    for expected in ("0\n", "1\n", "0\n", "1\n"):
+        job = start_job(60, n_gpus=2)
+        assert job.stdout is not None
+        assert job.stdout.readline() == expected
+        jobs.append(job)
+    fifth = start_job(0, n_gpus=2)
+    assert fifth.stderr is not None
+    assert fifth.stderr.readline() == "waiting for a GPU: other processes hold all 2\n"
+    jobs[1].kill()
+    assert fifth.communicate(timeout=60)[0].startswith("1\n")
+    for job in jobs:
+        job.kill()
+        job.communicate()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "²"])
+def test_a_wrong_number_of_jobs_per_gpu_is_an_error(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IRPIPE_JOBS_PER_GPU", text)
+    gpu_lock.lock_gpu.cache_clear()
+    message = f"IRPIPE_JOBS_PER_GPU: '{text}', but it is a number of jobs, at least 1"
+    with pytest.raises(IrpipeError, match=f"^{re.escape(message)}$"):
+        gpu_lock.lock_gpu(("a",))
 
 
 def test_a_killed_job_gives_its_gpu_back() -> None:

@@ -1,7 +1,8 @@
-"""A GPU of its own for each process on this machine, by a lock on a file.
+"""A GPU, or a place on one, for each process on this machine, by a lock on a file.
 
 Snakemake counts GPUs but names none, so all its jobs would use the first one (S.3). The workflow
-sets IRPIPE_LOCK_GPU, and each job then locks one of the GPUs that it sees.
+sets IRPIPE_LOCK_GPU, and each job then locks one of the GPUs that it sees. Small networks leave
+most of a GPU idle; IRPIPE_JOBS_PER_GPU lets several jobs share each.
 """
 
 import functools
@@ -23,19 +24,21 @@ _held_locks: list[BaseFileLock] = []
 
 @functools.cache
 def lock_gpu(uuids: tuple[str, ...]) -> int:
-    """Lock the first of these GPUs that no other process holds, and return its index.
+    """Lock the first of these GPUs that the fewest other processes hold, and return its index.
 
-    Waits while other processes hold all of them. GPUs are known by their UUIDs, because the first
-    GPU that one Slurm job sees may not be the first that another sees. The lock files lie in one
-    folder per user, in the machine's folder for temporary files.
+    A GPU has IRPIPE_JOBS_PER_GPU places, 1 if that is not set. Waits while all are taken. GPUs
+    are known by their UUIDs, because the first GPU that one Slurm job sees may not be the first
+    that another sees. The lock files lie in one folder per user, in the machine's folder for
+    temporary files.
 
-    Raises IrpipeError if that folder cannot be used, or if its file system has no locks and there
-    is more than one GPU to choose from.
+    Raises IrpipeError if that folder cannot be used, if its file system has no locks and there is
+    more than one GPU to choose from, or if IRPIPE_JOBS_PER_GPU is no number of jobs.
     """
+    n_places = _jobs_per_gpu()
     folder = Path(tempfile.gettempdir()) / f"irpipe-gpus-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        return _wait_for_lock(folder, uuids)
+        return _wait_for_lock(folder, uuids, n_places)
     except OSError as error:
         reason = f"{folder}: no file can be locked there ({error.strerror or error})"
         if len(uuids) > 1:
@@ -47,13 +50,21 @@ def lock_gpu(uuids: tuple[str, ...]) -> int:
     return 0
 
 
-def _wait_for_lock(folder: Path, uuids: tuple[str, ...]) -> int:
-    """Lock the file of a GPU in `folder`, as soon as one is free; return the GPU's index."""
+def _jobs_per_gpu() -> int:
+    text = os.environ.get("IRPIPE_JOBS_PER_GPU") or "1"
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        raise IrpipeError(f"IRPIPE_JOBS_PER_GPU: {text!r}, but it is a number of jobs, at least 1")
+    return int(text)
+
+
+def _wait_for_lock(folder: Path, uuids: tuple[str, ...], n_places: int) -> int:
+    """Lock one of the files of a GPU in `folder`, once one is free; return the GPU's index."""
     has_warned = False
     while True:
-        for index, uuid in enumerate(uuids):
-            if _lock(folder / uuid):
-                return index
+        for place in range(n_places):
+            for index, uuid in enumerate(uuids):
+                if _lock(folder / (f"{uuid}.{place}" if place else uuid)):
+                    return index
         if not has_warned:
             message = f"waiting for a GPU: other processes hold all {len(uuids)}"
             print(message, file=sys.stderr, flush=True)
