@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from irpipe.analysis.claims import CLAIMS
-from irpipe.results.result import Result
+from irpipe.results.result import Result, write_result
 
 EPS = [0.0, 0.05, 0.1, 0.2, 0.3]
 # Images correct under an attack of 1 and 100 steps: at eps 0.3, the first 139 and 40 of 200.
@@ -138,3 +138,12 @@ def make_isa_result() -> Result:
     arrays["is_valid"][[0, 2], 0, 1] = True  # discrepancies 1 and 9
     options = {"interpreter": "cam", "norms": ["l1", "l2"], "class_sets": ["two"]}
     return Result(result.attrs | {"options": options}, arrays)
+
+
+def write_results(results: list[Result], folder: Path) -> None:
+    """Write results where the workflow has them."""
+    for result in results:
+        parts = [str(result.attrs[key]) for key in ("dataset", "model", "method", "run", "attack")]
+        path = folder.joinpath(*parts).with_suffix(".h5")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_result(path, result)

@@ -1,17 +1,27 @@
 """Numbers gathered from result files, and pages made of them."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from made_results import make_map_result, make_pgd_pair, make_proofs, make_result
+from made_results import (
+    make_map_result,
+    make_pgd_pair,
+    make_proofs,
+    make_result,
+    write_results,
+)
 
+from irpipe.analysis.claims import CLAIMS
+from irpipe.documents.figures import verdict_figure
 from irpipe.documents.gather import gather
 from irpipe.documents.measurements import Measurement, read_measurement, write_measurement
 from irpipe.documents.numbers import Name, Number, Source, format_list, read_list
 from irpipe.documents.pages import render
 from irpipe.errors import IrpipeError
-from irpipe.results.result import Result, write_result
+from irpipe.reports import claims_figure
+from irpipe.results.result import write_result
 from irpipe.results.training_log import write_training_log
 
 TEMPLATE = """\
@@ -20,15 +30,6 @@ TEMPLATE = """\
 {{ table("memory") }}
 {{ figure("mnist_small_eps", "Curves") }} {{ figure("cpu_figure_3", "Costs") }}
 """
-
-
-def write(results: list[Result], folder: Path) -> None:
-    """Write results where the workflow has them."""
-    for result in results:
-        parts = [str(result.attrs[key]) for key in ("dataset", "model", "method", "run", "attack")]
-        path = folder.joinpath(*parts).with_suffix(".h5")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_result(path, result)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         make_proofs({0.3: (120, 140)}),
         make_map_result("int", 0.9, range(100), range(200)),
     ]
-    write(results, folder)
+    write_results(results, folder)
     log = {"dataset": "mnist", "model": "small", "method": "int", "run": "seed0"}
     log |= {"device": "cpu", "code_hash": "c0de"}
     columns = dict.fromkeys(
@@ -118,7 +119,7 @@ def test_verdicts_with_their_attacks_and_proofs(numbers: dict[Name, Number]) -> 
 def test_verdict_counts_the_longest_search_of_each_network(tmp_path: Path) -> None:
     """Of Int, 100 images are certified by the short search and 120 by the long one; Adv has only
     a short search, which left all 178 images unbroken that its attack did."""
-    write(
+    write_results(
         [
             *make_pgd_pair("int", range(158), range(150)),
             *make_pgd_pair("adv", range(178), range(176)),
@@ -131,6 +132,31 @@ def test_verdict_counts_the_longest_search_of_each_network(tmp_path: Path) -> No
     numbers = gather(tmp_path, tmp_path / "figures")
     text = text_of(numbers, "claim", "1", "mnist/small/released", "proofs")
     assert "Int lies in [0.600, 0.750], Adv in [0.850, 0.880]" in text
+
+
+def test_figure_of_the_verdicts_has_the_numbers_of_the_page(
+    numbers: dict[Name, Number], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand as above: -.13, and between -.28 and +.70 by the proofs of Int."""
+    drawn: list[claims_figure.Difference] = []
+    draw = claims_figure.draw
+
+    def record(differences: Sequence[claims_figure.Difference], output: Path) -> list[Path]:
+        drawn.extend(differences)
+        return draw(differences, output)
+
+    monkeypatch.setattr(claims_figure, "draw", record)
+    figure = verdict_figure(numbers, tmp_path)
+    assert list(figure) == [("figure", "verdict")]
+    assert len(figure["figure", "verdict"].sources) == 4
+    (difference,) = drawn
+    assert difference[:5] == (CLAIMS[0], ("mnist", "small"), "released", "holds weaker", -0.13)
+    assert difference.low < -0.13 < difference.high
+    assert difference.bracket == (-0.28, 0.70)
+    assert f"[{difference.low:+.3f}, {difference.high:+.3f}]" in text_of(
+        numbers, "claim", "1", "mnist/small/released", "under all attacks"
+    )
+    assert verdict_figure({}, tmp_path) == {}
 
 
 def test_page_says_what_was_not_run_and_its_list_gives_it_again(

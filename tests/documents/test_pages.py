@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
+from made_results import make_pgd_pair, make_result, write_results
 
 from irpipe.documents.measurements import Measurement, write_measurement
 from irpipe.documents.numbers import LIST_HEADING, read_list
 from irpipe.documents.pages import PAGES, render
 from irpipe.documents.write import main
+from irpipe.results.result import Result, write_result
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -80,6 +82,50 @@ def test_a_measurement_replaces_its_table_alone(tmp_path: Path) -> None:
     table = after.partition(LIST_HEADING)[0]
     assert "| machine | cells that differ |\n| --- | --- |\n| an abacus | 3 |\n" in table
     assert "AVX512" not in table
+
+
+def test_results_replace_the_numbers_of_their_networks_alone(tmp_path: Path) -> None:
+    """Of networks from scratch: 170 and 178 images under PGD, 160 and 150 under both attacks."""
+    docs = shutil.copytree(DOCS, tmp_path / "docs")
+    results = [
+        Result(result.attrs | {"run": "seed0"}, result.arrays)
+        for result in (
+            *make_pgd_pair("int", range(170), range(160)),
+            *make_pgd_pair("adv", range(178), range(150)),
+        )
+    ]
+    write_results(results, tmp_path / "results")
+    main([str(tmp_path / "results"), "--output", str(docs)])
+    page, before = _text(docs, "verdict"), _text(DOCS, "verdict")
+    rows, rows_before = (
+        [line for line in text.partition(LIST_HEADING)[0].splitlines() if line.startswith("| MNI")]
+        for text in (page, before)
+    )
+    others, others_before = (
+        [row for row in part if "from scratch" not in row] for part in (rows, rows_before)
+    )
+    assert others == others_before != []
+    (verdict,) = (row for row in rows if "0.800 against 0.750, difference +0.050" in row)
+    assert "| 0.850 against 0.890 |" in verdict
+    listed = read_list(docs / "verdict.md")
+    assert "claim; 3; mnist/small/seed0; verdict" in before
+    assert ("claim", "3", "mnist/small/seed0", "verdict") not in listed
+    figure = listed["figure", "verdict"]
+    content = (docs / "figures" / "verdict.png").read_bytes()
+    assert hashlib.sha256(content).hexdigest().startswith(figure.text)
+    code = {source.path: source.code_hash for source in figure.sources}
+    assert code["mnist/small/int/seed0/pgd.h5"] == "c0de"
+    assert "mnist/pool/int/released/pgd.h5" in code
+    main(["--output", str(docs)])
+    assert _text(docs, "verdict") == page
+
+
+def test_results_without_the_folders_of_their_networks_are_refused(tmp_path: Path) -> None:
+    write_result(tmp_path / "a.h5", make_result("square", {}, [200]))
+    with pytest.raises(
+        SystemExit, match=r"error: a\.h5: is no DATASET/MODEL/METHOD/RUN/FILE below"
+    ):
+        main([str(tmp_path), "--output", str(DOCS)])
 
 
 def test_readme_has_the_numbers_of_the_documents() -> None:

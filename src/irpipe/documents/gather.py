@@ -61,12 +61,10 @@ def _all_numbers(
             yield (*name, "seconds"), Number(seconds, (source,))
             yield (*name, "device"), Number(result.attrs["device"], (source,))
     yield from comparison_numbers(attacked)
-    verdicts = list(verdict_numbers(attacked))
-    yield from verdicts
+    yield from verdict_numbers(attacked)
     for measurement, source in measured:
         yield from measurement_numbers(measurement, source)
-    has_verdict = any(name[0] == "claim" for name, _ in verdicts)
-    yield from figure_numbers(sourced, has_verdict, figures)
+    yield from figure_numbers(sourced, figures)
 
 
 def _source(path: Path, folder: Path, code_hash: str) -> Source:

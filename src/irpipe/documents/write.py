@@ -1,8 +1,9 @@
 """Write the documents that have numbers from results: `python -m irpipe.documents.write [RESULTS]`.
 
 Without the folder RESULTS, each page is made again from its template and its own list of numbers.
-With it, the page keeps those measurements that RESULTS lacks, such as those of another machine, and
-all numbers of networks if RESULTS has none.
+With it, the page keeps what RESULTS lacks, such as numbers from another machine: measurements by
+their tables, and numbers of networks by data set, model and run. Of these, RESULTS must have all
+networks and attacks of a page at once.
 """
 
 import argparse
@@ -10,8 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from irpipe.documents.figures import VERDICT, verdict_figure
 from irpipe.documents.gather import gather
-from irpipe.documents.numbers import Name, Numbers, read_list
+from irpipe.documents.numbers import Name, Number, Numbers, read_list
 from irpipe.documents.pages import PAGES, render
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
@@ -43,20 +45,46 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _text(name: str, path: Path, numbers: Numbers | None) -> str:
     """The page of the template `name`, which lies at `path`."""
     if numbers is None:
-        numbers = read_list(path)
-    elif path.exists():
-        parts = {_part(key) for key in numbers}
-        own = read_list(path).items()
-        numbers = {key: value for key, value in own if _part(key) not in parts} | dict(numbers)
-    return render(name, numbers, path.parent)
+        return render(name, read_list(path), path.parent)
+    merged = _merge(read_list(path), numbers) if path.exists() else dict(numbers)
+    if name == VERDICT[1] and any(key[0] == "claim" for key in numbers):
+        merged.pop(VERDICT, None)
+        merged |= verdict_figure(merged, path.parent / "figures")
+    return render(name, merged, path.parent)
 
 
-def _part(name: Name) -> str:
-    """What a number stays or goes with: "" for all of networks, or the first word of its table.
+def _merge(old: Numbers, new: Numbers) -> dict[Name, Number]:
+    """The numbers of `new`, and those of `old` that go with nothing in it, in the order of `old`.
+
+    The figure of the verdicts goes with no part: it is drawn from the numbers of all of them.
+    """
+    parts = {part for name, number in new.items() for part in _parts(name, number)}
+    kept = {name for name, number in old.items() if not parts & _parts(name, number)}
+    merged = {name: old[name] if name in kept else new.get(name) for name in old}
+    return {name: number for name, number in merged.items() if number} | dict(new)
+
+
+def _parts(name: Name, number: Number) -> set[str]:
+    """What a number stays or goes with: the first word of its table, or networks of its files.
 
     Tables of one program, such as `portability` and `portability_flips`, begin with one word.
+    Networks are a data set, a model and a run.
     """
-    return name[1].partition("_")[0] if name[0] in ("measured", "machine") else ""
+    if name[0] in ("measured", "machine"):
+        return {name[1].partition("_")[0]}
+    if name == VERDICT:
+        return set()
+    return {_networks(source.path) for source in number.sources}
+
+
+def _networks(path: str) -> str:
+    """Data set, model and run of a file, from its path. Raises IrpipeError if it has none."""
+    match Path(path).parts:
+        case (*_, dataset, model, _, run, _):
+            return f"{dataset}/{model}/{run}"
+    raise IrpipeError(
+        f"{path}: is no DATASET/MODEL/METHOD/RUN/FILE below RESULTS; name the folder of results"
+    )
 
 
 if __name__ == "__main__":

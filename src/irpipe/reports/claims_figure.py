@@ -2,19 +2,19 @@
 with the claim's bound and, where there are proofs, what no attack can change.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from irpipe.analysis.claims import ClaimResult, Verdict
+from irpipe.analysis.claims import Claim, ClaimResult, Verdict
 from irpipe.option_types import Names
 from irpipe.reports._plotting import TEXT_WIDTH, plot_style, save_figure
 from irpipe.reports.claims_table import assess_claims
-from irpipe.results.labels import dataset_model, dataset_model_label
+from irpipe.results.labels import DatasetModel, dataset_model, dataset_model_label
 from irpipe.results.result import Result
 
 # Colours of Okabe and Ito's palette, and markers that distinguish the verdicts in grey.
@@ -25,6 +25,23 @@ VERDICT_STYLES: dict[Verdict, dict[str, Any]] = {
 }
 BOUND_STYLE: dict[str, Any] = {"color": "#000000", "linewidth": 1}
 BRACKET_STYLE: dict[str, Any] = {"color": "#777777", "marker": "|", "linewidth": 1}
+
+
+class Difference(NamedTuple):
+    """A line of the figure: by how much the networks of a claim differ under all attacks.
+
+    `value` in [`low`, `high`] is the difference with its 95% interval. `bracket` is between which
+    differences it lies whatever the attack, None without proofs.
+    """
+
+    claim: Claim
+    pair: DatasetModel
+    run: str
+    verdict: Verdict
+    value: float
+    low: float
+    high: float
+    bracket: tuple[float, float] | None
 
 
 def report(
@@ -40,17 +57,39 @@ def report(
     Raises IrpipeError as `assess_claims` does.
     """
     _, claim_results = assess_claims(results, output.name, title, attacks, certify)
+    differences = [_difference(item) for item in claim_results]
+    return draw([item for item in differences if item], output)
+
+
+def draw(differences: Sequence[Difference], output: Path) -> list[Path]:
+    """Draw these lines, claim by claim; return the paths of the figure."""
     with plot_style():
-        return save_figure(_draw_differences(claim_results), output)
+        return save_figure(_draw_differences(differences), output)
 
 
-def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
+def _difference(item: ClaimResult) -> Difference | None:
+    """The line of a claim's result, if it is about a difference."""
+    if item.value is None or item.low is None or item.high is None:
+        return None
+    first, bracket = item.results[0], item.bracket
+    return Difference(
+        item.claim,
+        dataset_model(first),
+        first.attrs["run"],
+        item.verdict,
+        item.value,
+        item.low,
+        item.high,
+        (bracket.low, bracket.high) if bracket else None,
+    )
+
+
+def _draw_differences(differences: Sequence[Difference]) -> Figure:
     """Draw the differences under all attacks, with their intervals, claim by claim.
 
     Colour and marker say the verdict. Where there are proofs, a grey line below a difference shows
     between which differences it lies.
     """
-    differences = [item for item in claim_results if item.value is not None]
     claims = list(dict.fromkeys(item.claim for item in differences))
     n_rows = len(claims) + len(differences)
     figure = Figure(figsize=(TEXT_WIDTH, 0.9 + 0.2 * n_rows), layout="constrained")
@@ -75,15 +114,12 @@ def _draw_differences(claim_results: list[ClaimResult]) -> Figure:
     return figure
 
 
-def _draw_difference(panel: Axes, y: int, claim_result: ClaimResult) -> None:
-    style = VERDICT_STYLES[claim_result.verdict]
-    numbers = (claim_result.low, claim_result.value, claim_result.high)
-    low, value, high = np.array(numbers, dtype=float)
-    panel.plot([low, high], [y, y], color=style["color"], linewidth=2)
-    panel.plot(value, y, **style)
-    bracket = claim_result.bracket
-    if bracket:
-        panel.plot([bracket.low, bracket.high], [y + 0.32, y + 0.32], **BRACKET_STYLE)
+def _draw_difference(panel: Axes, y: int, item: Difference) -> None:
+    style = VERDICT_STYLES[item.verdict]
+    panel.plot([item.low, item.high], [y, y], color=style["color"], linewidth=2)
+    panel.plot(item.value, y, **style)
+    if item.bracket:
+        panel.plot(item.bracket, [y + 0.32, y + 0.32], **BRACKET_STYLE)
 
 
 def _legend(has_brackets: bool) -> list[Line2D]:
@@ -94,12 +130,11 @@ def _legend(has_brackets: bool) -> list[Line2D]:
     return handles
 
 
-def _label(claim_result: ClaimResult, shown: list[ClaimResult]) -> str:
+def _label(item: Difference, shown: Sequence[Difference]) -> str:
     """Data set and model, and the run unless the networks are the released ones."""
-    pair, run = dataset_model(claim_result.results[0]), claim_result.results[0].attrs["run"]
-    label = dataset_model_label(pair)
-    if not run.startswith("seed"):
+    label = dataset_model_label(item.pair)
+    if not item.run.startswith("seed"):
         return label
-    runs = {item.results[0].attrs["run"] for item in shown}
-    is_only_seed = sum(other.startswith("seed") for other in runs) == 1
-    return f"{label}, from scratch" if is_only_seed else f"{label}, {run}"
+    runs = {other.run for other in shown}
+    is_only_seed = sum(run.startswith("seed") for run in runs) == 1
+    return f"{label}, from scratch" if is_only_seed else f"{label}, {item.run}"
