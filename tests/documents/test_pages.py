@@ -9,8 +9,8 @@ import pytest
 from made_results import make_pgd_pair, make_result, write_results
 
 from irpipe.documents.measurements import Measurement, write_measurement
-from irpipe.documents.numbers import LIST_HEADING, read_list
-from irpipe.documents.pages import PAGES, render
+from irpipe.documents.numbers import LIST_HEADING, Name, Number, read_list
+from irpipe.documents.pages import PAGES, UsedNumbers, render
 from irpipe.documents.write import main
 from irpipe.results.result import Result, write_result
 
@@ -82,6 +82,18 @@ def test_a_measurement_replaces_its_table_alone(tmp_path: Path) -> None:
     table = after.partition(LIST_HEADING)[0]
     assert "| machine | cells that differ |\n| --- | --- |\n| an abacus | 3 |\n" in table
     assert "AVX512" not in table
+
+
+def test_a_page_says_what_was_measured_on_which_machine() -> None:
+    texts = {"pgd": "an abacus", "maps": "a slide rule", "peak": "an abacus"}
+    numbers: dict[Name, Number] = {
+        ("machine", name): Number(text, ()) for name, text in texts.items()
+    }
+    machines = UsedNumbers(numbers).machines
+    expected = "- `pgd`, `peak`: an abacus\n- `maps`: a slide rule"
+    assert machines(["pgd", "scaling", "maps", "peak"]) == expected
+    assert machines(["peak", "scaling"]) == "- an abacus"
+    assert machines(["scaling"]) == "- not run"
 
 
 def test_results_replace_the_numbers_of_their_networks_alone(tmp_path: Path) -> None:

@@ -65,9 +65,15 @@ class UsedNumbers:
         return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
     def machines(self, measurements: Iterable[str]) -> str:
-        """The machines of these measurements, or "not run"."""
-        texts = dict.fromkeys(self.number("machine", name) for name in measurements)
-        return "; ".join(text for text in texts if text != NOT_RUN) or NOT_RUN
+        """A Markdown list of the machines, several with the names of what was measured on each."""
+        names: dict[str, list[str]] = {}
+        for name in measurements:
+            names.setdefault(self.number("machine", name), []).append(f"`{name}`")
+        names.pop(NOT_RUN, None)
+        if len(names) == 1:
+            return f"- {next(iter(names))}"
+        lines = [f"- {', '.join(on_it)}: {machine}" for machine, on_it in names.items()]
+        return "\n".join(lines) or f"- {NOT_RUN}"
 
     def figure(self, name: str, caption: str) -> str:
         """The Markdown of a figure, or "not run" and its caption."""
