@@ -118,6 +118,21 @@ def test_weights_outside_their_limits_are_refused() -> None:
         margins(dataclasses.replace(proof, mu1=np.full_like(proof.mu1, np.inf)))
 
 
+def test_weights_of_another_shape_are_refused() -> None:
+    """Four weights of 1 are each the sum of a row of one; of one maximum, they sum to 4."""
+    proof = certificate()
+    first = proof.proofs[0]
+    ones = np.full((*first.lambda1.shape[:2], 4), 255, np.uint8)
+    column = ones.reshape(len(ones), -1, 1)
+    with pytest.raises(IrpipeError, match=r"has weights of shape \(2, 32, 1\); expected \(2, 8, 4"):
+        margins(with_first_proof(proof, lambda1=column))
+    with pytest.raises(IrpipeError, match=r"has weights of shape \(2, 32, 1\); expected \(2, 8, 4"):
+        margins(dataclasses.replace(proof, lambda1=column))
+    ones = np.full((first.lambda2.size, 1, 1), 255, np.uint8)
+    with pytest.raises(IrpipeError, match=r"has weights of shape \(24, 1, 1\); expected \(2, 3, 4"):
+        margins(with_first_proof(proof, lambda2=ones))
+
+
 def test_bounds_that_overflow_prove_nothing() -> None:
     proof = certificate()
     # the bounds contain products of both, which no rounding keeps finite

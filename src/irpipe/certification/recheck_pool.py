@@ -90,11 +90,14 @@ class _Checker:
 
     def _of_layer1(self, array: np.ndarray) -> Tensor:
         """Weights `[c1, h, w, 4]` of an array `[c1, U, 4]`."""
-        return torch.as_tensor(_finite(array)).double().reshape(*self.size1, 4)
+        channels, height, width = self.size1
+        _check_shape(array, (channels, height * width, 4))
+        return torch.as_tensor(_finite(array)).double().view(*self.size1, 4)
 
     def _of_layer2(self, array: np.ndarray) -> Tensor:
         """Weights `[c2, h, w, 4]` of an array `[P, c2, 4]`."""
         channels, height, width = self.size2
+        _check_shape(array, (height * width, channels, 4))
         return torch.as_tensor(array).double().view(height, width, channels, 4).permute(2, 0, 1, 3)
 
     def _offset_of_layer1(self) -> Tensor:
@@ -195,6 +198,15 @@ def _to_neighbours(values: Tensor, grid: Sequence[int]) -> Tensor:
     pairs = values.reshape(channels, height, width, 2, 2).transpose(2, 3)
     placed = pairs.reshape(channels, 2 * height, 2 * width)
     return F.pad(placed, (0, grid[1] - 2 * width, 0, grid[0] - 2 * height))
+
+
+def _check_shape(weights: np.ndarray, shape: tuple[int, int, int]) -> None:
+    """Raise IrpipeError unless weights of four functions have this shape.
+
+    In another one, the sums that `_weights` limits would be those of fewer functions.
+    """
+    if weights.shape != shape:
+        raise IrpipeError(f"certificate: has weights of shape {weights.shape}; expected {shape}")
 
 
 def _weights(levels: np.ndarray, name: str, is_full: bool = False) -> np.ndarray:
