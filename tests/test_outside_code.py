@@ -211,6 +211,26 @@ def test_a_model_that_is_no_network_is_one_line(body: str, message: str, folder:
         build("./model.py", (1, 28, 28), 10)
 
 
+INVERTED = """
+from irpipe.networks.network import Network
+from torch import nn
+
+class Inverted(Network):
+    def forward(self, images):
+        return super().forward(1 - images)
+
+def build(shape, classes):
+    return Inverted(nn.Identity(), None, shape[0], classes)
+"""
+
+
+def test_a_model_whose_logits_are_not_those_of_its_maps_is_refused(folder: Path) -> None:
+    """Attacks would follow the maps, and miss what the network does with the images first."""
+    (folder / "model.py").write_text(INVERTED, encoding="utf-8")
+    with refused(r"\./model\.py: build gave a Network with its own forward, which attacks would"):
+        build("./model.py", (1, 28, 28), 10)
+
+
 def networks(**entry: Any) -> dict[str, Any]:
     """A config with one `networks` entry that trains nothing."""
     own = {"dataset": "digits", "model": "own", "methods": ["mine"], "attacks": ["pgd"]}

@@ -11,6 +11,7 @@ from small_referee import TinyProblem, exact_minimum, tiny_image, tiny_network
 
 from irpipe.certification import (
     recheck,
+    recheck_architecture,
     recheck_limits,
     recheck_network,
     recheck_pool,
@@ -24,6 +25,14 @@ from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
 
+CHECK = (
+    recheck,
+    recheck_architecture,
+    recheck_limits,
+    recheck_network,
+    recheck_pool,
+    recheck_small,
+)
 SEED, EPS = 6, 0.08
 NETWORK, IMAGE = tiny_network(SEED), tiny_image(SEED)
 
@@ -177,17 +186,20 @@ def test_leaves_of_a_tree_cover(signs: list[list[int]], expected: bool) -> None:
 
 def test_the_check_imports_nothing_of_the_search() -> None:
     modules: set[str | None] = set()
-    for module in (recheck, recheck_limits, recheck_network, recheck_pool, recheck_small):
+    for module in CHECK:
         tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
         modules |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     of_package = {name for name in modules if name and name.startswith("irpipe")}
     assert of_package == {
         "irpipe.certification.certificate",
         "irpipe.certification.cover",
+        "irpipe.certification.recheck_architecture",
         "irpipe.certification.recheck_limits",
         "irpipe.certification.recheck_network",
         "irpipe.certification.recheck_pool",
         "irpipe.certification.recheck_small",
         "irpipe.errors",
+        "irpipe.networks.input_conv",
+        "irpipe.networks.max_pool",
         "irpipe.networks.network",
     }

@@ -175,18 +175,7 @@ class PatchNetwork:
 
 def is_small(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
     """Whether a backbone is convolution, ReLU, convolution, ReLU, with square patches."""
-    if not isinstance(backbone, nn.Sequential) or not is_two_layer(backbone, nn.ReLU):
-        return False
-    return is_plain(backbone[0]) and is_plain(backbone[2])
-
-
-def is_plain(layer: nn.Module) -> bool:
-    """Whether a layer is a convolution of square patches, without groups and dilation."""
-    return (
-        isinstance(layer, nn.Conv2d)
-        and len({*layer.kernel_size}) == len({*layer.stride}) == len({*layer.padding}) == 1
-        and (*layer.dilation, layer.groups, layer.padding_mode) == (1, 1, 1, "zeros")
-    )
+    return is_two_layer(backbone, nn.ReLU)
 
 
 def _convolution(layer: nn.Module) -> nn.Conv2d:

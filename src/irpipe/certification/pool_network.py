@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from irpipe.certification.patch_network import Patches, is_plain
+from irpipe.certification.patch_network import Patches
 from irpipe.networks.folded import FoldedNetwork
+from irpipe.networks.max_pool import MaxPool2d
 from irpipe.networks.network import Network
+from irpipe.networks.two_layer import is_plain
 
 # Max-pooling takes the largest of 2 x 2 neighbours.
 SIDE = 2
@@ -119,11 +121,11 @@ def is_pool(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
 
     The convolutions have square patches and move by one pixel; max-pooling takes 2 x 2 places.
     """
-    if not isinstance(backbone, nn.Sequential) or len(backbone) != 5:
+    if type(backbone) is not nn.Sequential or len(backbone) != 5:
         return False
     convolutions, poolings = (backbone[0], backbone[3]), (backbone[1], backbone[4])
     return (
-        isinstance(backbone[2], nn.ReLU)
+        type(backbone[2]) is nn.ReLU
         and all(is_plain(layer) and layer.stride == (1, 1) for layer in convolutions)
         and all(_is_max_of_4(layer) for layer in poolings)
     )
@@ -131,7 +133,7 @@ def is_pool(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:
 
 def _is_max_of_4(layer: nn.Module) -> bool:
     """Whether a layer is max-pooling of 2 x 2 places, without overlap and padding."""
-    if not isinstance(layer, nn.MaxPool2d) or layer.ceil_mode:
+    if type(layer) not in (nn.MaxPool2d, MaxPool2d) or layer.ceil_mode:
         return False
     options = {"kernel_size": SIDE, "stride": SIDE, "padding": 0, "dilation": 1}
     return all(getattr(layer, name) in (value, (value, value)) for name, value in options.items())

@@ -8,15 +8,12 @@ import torch
 from torch import Tensor
 
 from irpipe.certification.certificate import Certificate, PoolCertificate, SmallCertificate
+from irpipe.certification.recheck_architecture import architecture_of
 from irpipe.certification.recheck_network import SmallNetwork
 from irpipe.certification.recheck_pool import pool_margins
 from irpipe.certification.recheck_small import small_margins
 from irpipe.errors import IrpipeError
 from irpipe.networks.network import Network
-
-# Numbers of layers of the backbones.
-SMALL_LAYERS = 4
-POOL_LAYERS = 5
 
 
 class CertificateChecker:
@@ -24,7 +21,7 @@ class CertificateChecker:
 
     def __init__(self, network: Network) -> None:
         self.network = copy.deepcopy(network).to("cpu", torch.float64).requires_grad_(False)
-        self.n_layers = len(list(network.backbone.children()))
+        self.architecture = architecture_of(network)
         self._small = cache(lambda shape: SmallNetwork(self.network, shape))
 
     def margins(
@@ -55,9 +52,9 @@ class CertificateChecker:
         }
 
     def _margins(self, image: Tensor, certificate: Certificate) -> dict[int, float]:
-        if isinstance(certificate, SmallCertificate) and self.n_layers == SMALL_LAYERS:
+        if isinstance(certificate, SmallCertificate) and self.architecture == "Small":
             return small_margins(self._small(image.shape), image, certificate)
-        if isinstance(certificate, PoolCertificate) and self.n_layers == POOL_LAYERS:
+        if isinstance(certificate, PoolCertificate) and self.architecture == "Pool":
             return pool_margins(self.network, image, certificate)
         kind = "Pool" if isinstance(certificate, PoolCertificate) else "Small"
         raise IrpipeError(f"certificate: is for the architecture {kind}; the network is another")

@@ -29,7 +29,11 @@ PathPoints = tuple[tuple[float, float], ...]
 
 def is_smooth_two_layer(backbone: nn.Module) -> bool:
     """Whether the backbone is a convolution, softplus, a convolution and softplus."""
-    return is_two_layer(backbone, nn.Softplus)
+    return is_two_layer(backbone, nn.Softplus) and all(
+        layer.beta == 1 and layer.threshold == 20  # those of F.softplus
+        for layer in backbone.children()
+        if isinstance(layer, nn.Softplus)
+    )
 
 
 def two_layer_ig(

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from irpipe.errors import IrpipeError, first_line
 from irpipe.networks.input_conv import InputConv2d
 from irpipe.networks.max_pool import MaxPool2d
-from irpipe.networks.network import Network
+from irpipe.networks.network import Network, own_methods
 from irpipe.outside_code import import_kind, is_outside
 
 
@@ -117,6 +117,11 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
     if not isinstance(network, Network):
         found = type(network).__name__
         raise IrpipeError(f"{model}: build gave a {found}; expected an irpipe Network")
+    if own := own_methods(network):
+        raise IrpipeError(
+            f"{model}: build gave a Network with its own {own[0]}, which attacks would not follow; "
+            "put what it does into the backbone"
+        )
     if len(network.head) != n_classes:
         raise IrpipeError(
             f"{model}: build gave a head of {len(network.head)} classes; expected {n_classes}"

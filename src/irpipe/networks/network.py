@@ -7,6 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+# The parts of `Network` that all others rely on: its logits are the means of its maps.
+FIXED_METHODS = ("features", "features_of", "map_convolution", "maps", "forward")
+
+
+def own_methods(network: "Network") -> list[str]:
+    """Those of FIXED_METHODS that a subclass of `Network` replaces."""
+    return [
+        name for name in FIXED_METHODS if getattr(type(network), name) is not getattr(Network, name)
+    ]
+
 
 class Network(nn.Module):
     """A classifier of images `[N, C, H, W]` in [0, 1] that ends in global average pooling.

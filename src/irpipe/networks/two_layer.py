@@ -7,13 +7,31 @@ from torch.nn import functional as F
 from irpipe.networks.input_conv import InputConv2d, input_gradient
 
 
-def is_two_layer(backbone: nn.Module, nonlinearity: type[nn.Module]) -> bool:
-    """Whether the backbone is a convolution, `nonlinearity`, a convolution and `nonlinearity`."""
-    types: tuple[type[nn.Module], ...] = (nn.Conv2d, nonlinearity, nn.Conv2d, nonlinearity)
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer is a convolution of square patches, without groups and dilation.
+
+    Layers of a subclass are not, since they may compute something else.
+    """
     return (
-        isinstance(backbone, nn.Sequential)
-        and len(backbone) == len(types)
-        and all(isinstance(layer, kind) for layer, kind in zip(backbone, types, strict=True))
+        type(layer) in (nn.Conv2d, InputConv2d)
+        and isinstance(layer, nn.Conv2d)
+        and len({*layer.kernel_size}) == len({*layer.stride}) == len({*layer.padding}) == 1
+        and (*layer.dilation, layer.groups, layer.padding_mode) == (1, 1, 1, "zeros")
+    )
+
+
+def is_two_layer(backbone: nn.Module | None, nonlinearity: type[nn.Module]) -> bool:
+    """Whether the backbone is a convolution, `nonlinearity`, a convolution and `nonlinearity`.
+
+    Both convolutions are those of `is_plain`.
+    """
+    if type(backbone) is not nn.Sequential or len(backbone) != 4:
+        return False
+    first, first_nonlinearity, second, second_nonlinearity = backbone
+    return (
+        is_plain(first)
+        and is_plain(second)
+        and type(first_nonlinearity) is type(second_nonlinearity) is nonlinearity
     )
 
 
@@ -22,9 +40,9 @@ class LinearConvolution:
 
     def __init__(self, layer: nn.Module) -> None:
         assert isinstance(layer, nn.Conv2d)
-        assert layer.bias is not None
+        bias = layer.weight.new_zeros(layer.out_channels) if layer.bias is None else layer.bias
         self.weight = layer.weight
-        self.bias = layer.bias[:, None, None]
+        self.bias = bias[:, None, None]
         self.stride = layer.stride[0]
         self.padding = int(layer.padding[0])
         self.is_first = isinstance(layer, InputConv2d)
