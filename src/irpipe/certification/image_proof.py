@@ -45,7 +45,8 @@ def image_proof(
     """Return what is known of `image` `[C, H, W]`, with its `certificate` checked by `checker`.
 
     `adversarial` counts only if the network itself misclassifies it. `start` is the
-    `time.thread_time` at which the search began.
+    `time.thread_time` at which the search began. Raises RuntimeError if an image contradicts the
+    certificate.
     """
     label = certificate.label
     margins = checker.margins(image, label, certificate.eps, certificate)
@@ -59,6 +60,11 @@ def image_proof(
         status, target = Status.MISCLASSIFIED, clean_class
     elif broken_class != label:
         status, target = Status.BROKEN, broken_class
+    if status != Status.CERTIFIED and lower_bound > MIN_MARGIN:
+        raise RuntimeError(
+            f"certify: an image within {certificate.eps:g} is classified as {target}, but a margin "
+            f"of {lower_bound:.6g} is proven for {label}"
+        )
     return ImageProof(
         status=status,
         margin_lower_bound=lower_bound,
