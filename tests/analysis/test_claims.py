@@ -30,7 +30,7 @@ EXPLAINS_BETTER = next(claim for claim in CLAIMS if claim.interpreter == "cam")
     ],
 )
 def test_rule_of_about_as_robust(value: float, low: float, expected: str) -> None:
-    assert decide(ABOUT_AS_ROBUST, value, low) == expected
+    assert decide(ABOUT_AS_ROBUST, value, low, 200) == expected
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,30 @@ def test_rule_of_about_as_robust(value: float, low: float, expected: str) -> Non
     ],
 )
 def test_rule_of_more_robust(value: float, low: float, expected: str) -> None:
-    assert decide(EXPLAINS_BETTER, value, low) == expected
+    assert decide(EXPLAINS_BETTER, value, low, 200) == expected
+
+
+def test_a_claim_does_not_hold_by_a_few_images() -> None:
+    """Of 29 images that both networks classify correctly, a tenth of all others may differ.
+
+    The interval of their difference is [0, 0]. By the rule of three, 30 images exclude 3/30.
+    """
+    for n, expected in ((1, "holds weaker"), (29, "holds weaker"), (30, "holds")):
+        results = [[make_result("pgd", {}, [200], n=n, method=name)] for name in ("int", "adv")]
+        outcome = assess(ABOUT_AS_ROBUST, *results, "t")
+        assert outcome is not None
+        assert (outcome.low, outcome.high, outcome.verdict) == (0, 0, expected)
+
+
+def test_the_papers_mean_over_no_image_is_a_dash() -> None:
+    """No image keeps its prediction under the paper's attack on Int."""
+    results = [
+        [make_map_result(method, 0.8, range(n_unchanged), range(200))]
+        for method, n_unchanged in (("int", 0), ("adv", 200))
+    ]
+    outcome = assess(EXPLAINS_BETTER, *results, "t")
+    assert outcome is not None
+    assert outcome.under_paper_attack == "– against 0.800"
 
 
 def test_all_attacks_count_by_the_worst_for_each_image(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def bracket_claim(
     second_certified, second_attacked = _ends(second, report)
     worst, best = first_certified - second_attacked, first_attacked - second_certified
     verdicts = [
-        decide(claim, float(differences.mean()), bootstrap(differences)[0])
+        decide(claim, float(differences.mean()), bootstrap(differences)[0], len(differences))
         for differences in (worst, best)
     ]
     low, high = float(worst.mean()), float(best.mean())

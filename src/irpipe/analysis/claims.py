@@ -1,6 +1,5 @@
 """The paper's claims on robustness, and whether they hold under the paper's and all attacks."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -18,7 +17,7 @@ from irpipe.analysis.paired import require_correct, require_same_images
 from irpipe.published import published_table
 from irpipe.results.accuracy import eps_step_indices
 from irpipe.results.labels import EPS_TOLERANCE
-from irpipe.results.rank_correlation import rank_correlation, robust_tau
+from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL, rank_correlation, robust_tau
 from irpipe.results.result import Result
 from irpipe.statistics import bootstrap
 
@@ -34,9 +33,10 @@ Verdict = Literal["holds", "holds weaker", "not supported"]
 class Claim:
     """The claim that method `first` is more robust than method `second`.
 
-    The claim holds if the whole interval of their difference is above `min_difference`, and holds
-    weaker if the difference itself is above `weak_min_difference`. The difference is one of
-    accuracies or, if `interpreter` is not "", of the rank correlation of that interpreter's maps.
+    The claim holds if there are MIN_N_FOR_INTERVAL images or more and the whole interval of their
+    difference is above `min_difference`, and holds weaker if the difference itself is above
+    `weak_min_difference`. The difference is one of accuracies or, if `interpreter` is not "", of
+    the rank correlation of that interpreter's maps.
 
     If `second` is None, the claim is that the robustness of `first` is not due to masked gradients.
     `source` says where the paper makes the claim.
@@ -164,8 +164,7 @@ def assess(
         return None
     for result in (*first, *second):
         require_same_images(first_paper, result, report)
-    first_number = _papers_number(first_paper, report)
-    second_number = _papers_number(second_paper, report)
+    numbers = [_papers_number(result, report) for result in (first_paper, second_paper)]
     first_scores = np.min([lowest_scores(result, report) for result in first], axis=0)
     second_scores = np.min([lowest_scores(result, report) for result in second], axis=0)
     differences = first_scores - second_scores
@@ -174,10 +173,10 @@ def assess(
     return ClaimResult(
         claim,
         _published_numbers(first_paper, second_paper),
-        f"{first_number:.3f} against {second_number:.3f}",
+        " against ".join(numbers),
         f"{first_scores.mean():.3f} against {second_scores.mean():.3f}, "
         f"difference {value:+.3f} [{low:+.3f}, {high:+.3f}]",
-        decide(claim, value, low),
+        decide(claim, value, low, len(differences)),
         [*first, *second],
         value=value,
         low=low,
@@ -185,9 +184,11 @@ def assess(
     )
 
 
-def decide(claim: Claim, value: float, low: float) -> Verdict:
-    """The verdict on a claim from the difference and the lower end of its interval."""
-    if low > claim.min_difference + EPS_TOLERANCE:
+def decide(claim: Claim, value: float, low: float, n: int) -> Verdict:
+    """The verdict on a claim from the difference, the lower end of its interval, and n images."""
+    # Where all of a few images agree, the interval has no width.
+    has_interval = n >= MIN_N_FOR_INTERVAL
+    if has_interval and low > claim.min_difference + EPS_TOLERANCE:
         return "holds"
     if value > claim.weak_min_difference + EPS_TOLERANCE:
         return "holds weaker"
@@ -248,14 +249,14 @@ def _interpreter(result: Result) -> str:
     return result.attrs["options"]["interpreter"] if "kendall_tau" in result.arrays else ""
 
 
-def _papers_number(result: Result, report: str) -> float:
-    """The number that the paper gives for a network: its accuracy or the mean tau-b of its maps."""
+def _papers_number(result: Result, report: str) -> str:
+    """What the paper gives for a network: its accuracy or its maps' mean tau-b, "–" of no image."""
     train_eps = result.attrs["train_eps"]
     steps = int(result.arrays["steps"].max())
     if "kendall_tau" not in result.arrays:
-        return float(require_correct(result, train_eps, steps, report).mean())
+        return f"{require_correct(result, train_eps, steps, report).mean():.3f}"
     tau = rank_correlation(result, train_eps, steps)
-    return tau.value if tau else math.nan
+    return f"{tau.value:.3f}" if tau and tau.n else "–"
 
 
 def lowest_scores(result: Result, report: str) -> np.ndarray:

@@ -25,6 +25,7 @@ from irpipe.results.labels import (
     method_label,
     result_name,
 )
+from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL
 from irpipe.results.result import USER_BLOCK_BYTES, Result
 from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs, with_proofs
 
@@ -34,7 +35,8 @@ LEGEND = (
     "counts as lost, in correlations as 0. Differences have 95% bootstrap intervals over images. "
     "A claim holds if the whole interval is above its bound: 0 or, for "
     '"about as robust", -0.10, the gap that the paper calls comparable. It holds weaker if only '
-    'the difference is above it (for "about as robust": above -0.15), else it is not supported. '
+    'the difference is above it (for "about as robust": above -0.15), or if there are fewer than '
+    f"{MIN_N_FOR_INTERVAL} images, else it is not supported. "
     "Robustness is no artefact if no flag of gradient masking is raised; the claim holds weaker if "
     "the raised flags tell against an attack alone. Results: numbers in the list of files. It has "
     f"the first digits of the SHA-256 of what follows a file's first {USER_BLOCK_BYTES} bytes "
