@@ -237,3 +237,16 @@ def test_masking_table(tmp_path: Path) -> None:
     assert row["summary"] == summary
     assert summary in (tmp_path / "m.md").read_text(encoding="utf-8")
     assert rows["vanishing gradients"]["raised"] == "no"
+
+
+def test_one_step_count_and_one_eps_show_no_sign() -> None:
+    """Without a second step count and a second eps, two of the signs cannot be there."""
+    only = make_result("margin_pgd", {(0.3, 100): range(40)}, [100])
+    for name in ("correct", "last_is_correct", "grad_linf"):
+        only.arrays[name] = only.arrays[name][:, -1:]
+    only.arrays["eps"] = np.array([0.3])
+    assert summarise(masking_flags([only], "t")) == (
+        "2 of 8 signs of masking looked for; none found; not looked for: one-step beats "
+        "many-step, black-box beats white-box, transfer beats white-box, accuracy does not fall "
+        "with eps, steps times step size below eps, proofs meet attacks"
+    )

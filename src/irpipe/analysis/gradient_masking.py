@@ -94,8 +94,8 @@ def masking_flags(
                 require_same_images(result, margin_pgd[0], report)
         correct = correct_under(margin_pgd, report, eps=eps)
         flags += [
-            _one_step(margin_pgd, correct, report, eps),
-            _flat_in_eps(margin_pgd, report),
+            *_one_step(margin_pgd, correct, report, eps),
+            *_flat_in_eps(margin_pgd, report),
             _vanishing_gradients(margin_pgd, eps),
             _weak_last_iterate(margin_pgd, correct, eps),
         ]
@@ -160,20 +160,25 @@ def summarise(flags: Sequence[MaskingFlag]) -> str:
 
 def _one_step(
     margin_pgd: Sequence[Result], correct: np.ndarray, report: str, eps: float
-) -> MaskingFlag:
-    """More steps of the same attack can only do better, unless its gradients mislead it."""
+) -> list[MaskingFlag]:
+    """More steps of the same attack can only do better, unless its gradients mislead it.
+
+    One step count shows nothing.
+    """
     fewest = min(int(result.arrays["steps"].min()) for result in margin_pgd)
+    most = max(map(most_steps, margin_pgd))
+    if fewest == most:
+        return []
     with_fewest = [result for result in margin_pgd if fewest in result.arrays["steps"]]
     few_correct = correct_under(with_fewest, report, steps=fewest, eps=eps)
     few_accuracy = float(few_correct.mean())
     accuracy = float(correct.mean())
     numbers = (
         f"accuracy {few_accuracy:.3f} under {counted(fewest, 'step')}, "
-        f"{accuracy:.3f} under {counted(max(map(most_steps, margin_pgd)), 'step')}"
+        f"{accuracy:.3f} under {counted(most, 'step')}"
     )
-    return MaskingFlag(
-        ONE_STEP, leaves_fewer(few_correct, correct), few_accuracy, accuracy, numbers
-    )
+    is_raised = leaves_fewer(few_correct, correct)
+    return [MaskingFlag(ONE_STEP, is_raised, few_accuracy, accuracy, numbers)]
 
 
 def _rival_attack(name: str, correct: np.ndarray, white_box_correct: np.ndarray) -> MaskingFlag:
@@ -185,17 +190,20 @@ def _rival_attack(name: str, correct: np.ndarray, white_box_correct: np.ndarray)
     return MaskingFlag(name, is_raised, accuracy, white_box_accuracy, numbers)
 
 
-def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
+def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> list[MaskingFlag]:
     """Accuracy should fall from one eps to the next, since the smaller ball lies in the larger one.
 
     The flag is raised if it rises anywhere by more than chance, or does not fall in total. Only if
-    it is not above chance level at the smallest eps, there is nothing to lose in total.
+    it is not above chance level at the smallest eps, there is nothing to lose in total. One eps
+    shows nothing.
     """
     eps_values = common_eps(margin_pgd)
+    if len(eps_values) < 2:
+        return []
     correct = [correct_under(margin_pgd, report, eps=eps) for eps in eps_values]
     accuracies = [float(is_correct.mean()) for is_correct in correct]
     rises = any(leaves_fewer(smaller, larger) for smaller, larger in itertools.pairwise(correct))
-    is_flat = len(accuracies) > 1 and accuracies[-1] >= accuracies[0]
+    is_flat = accuracies[-1] >= accuracies[0]
     numbers = ", ".join(
         f"{accuracy:.3f} at {eps_label(eps)}"
         for eps, accuracy in zip(eps_values, accuracies, strict=True)
@@ -204,7 +212,7 @@ def _flat_in_eps(margin_pgd: Sequence[Result], report: str) -> MaskingFlag:
     if lowest <= 1 / len(margin_pgd[0].attrs["class_names"]):
         is_flat = False
         numbers += NOTHING_TO_LOSE
-    return MaskingFlag(FLAT_IN_EPS, rises or is_flat, accuracies[-1], accuracies[0], numbers)
+    return [MaskingFlag(FLAT_IN_EPS, rises or is_flat, accuracies[-1], accuracies[0], numbers)]
 
 
 def _vanishing_gradients(margin_pgd: Sequence[Result], eps: float) -> MaskingFlag:
