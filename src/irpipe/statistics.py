@@ -121,16 +121,20 @@ def mcnemar(only_first: int, only_second: int) -> float:
 def paired_difference_interval(
     only_first: int, only_second: int, n: int, level: float = 0.95
 ) -> tuple[float, float]:
-    """Wald interval of the difference of two rates on the same `n` trials.
+    """Agresti and Min's interval of the difference of two rates on the same `n` trials.
 
     `only_first` and `only_second` count the trials in which one of the two succeeds alone. With
-    d = (only_first - only_second) / n and z the normal quantile of (1 + level) / 2, its bounds are
+    b = only_first + 1/2, c = only_second + 1/2, m = n + 2, d = (b - c) / m and z the normal
+    quantile of (1 + level) / 2, its bounds are
 
-        d -+ z sqrt(only_first + only_second - n d^2) / n
+        d -+ z sqrt(b + c - m d^2) / m, clipped to [-1, 1]
+
+    Without the halves it is Wald's, which has no width if the two always agree.
 
     Raises ValueError unless both counts are at least 0 and sum to at most n, n > 0 and
     0 < level < 1.
-    Source: J. L. Fleiss, "Statistical Methods for Rates and Proportions" (1981), section 8.1.
+    Source: A. Agresti and Y. Min, "Simple improved confidence intervals for comparing matched
+    proportions", Statistics in Medicine 24 (2005), 729-740.
     """
     is_valid = min(only_first, only_second) >= 0 and only_first + only_second <= n and n >= 1
     if not is_valid or not 0 < level < 1:
@@ -138,10 +142,11 @@ def paired_difference_interval(
             f"paired_difference_interval: {only_first} and {only_second} of {n} at level {level}; "
             "expected two counts that sum to at most n, n > 0 and 0 < level < 1"
         )
-    d = (only_first - only_second) / n
+    m = n + 2
+    d = (only_first - only_second) / m
     z = NormalDist().inv_cdf((1 + level) / 2)
-    half_width = z * math.sqrt(only_first + only_second - n * d**2) / n
-    return d - half_width, d + half_width
+    half_width = z * math.sqrt(only_first + only_second + 1 - m * d**2) / m
+    return max(-1.0, d - half_width), min(1.0, d + half_width)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -213,11 +213,24 @@ def test_random_tables_of_two_networks() -> None:
 
 
 def test_paired_difference_interval_by_hand() -> None:
-    """30 against 10 of 200: d = 0.1, and 40 - 200 * 0.01 = 38."""
-    half_width = QUANTILES[0.95] * math.sqrt(38) / 200
+    """With half an image more on each side, 30 against 10 of 198 are 30.5 against 10.5 of 200.
+
+    d = 0.1, and 41 - 200 * 0.01 = 39. None against none of 98: d = 0, and the root is 1.
+    """
+    z = QUANTILES[0.95]
+    half_width = z * math.sqrt(39) / 200
     expected = (0.1 - half_width, 0.1 + half_width)
-    assert paired_difference_interval(30, 10, 200) == pytest.approx(expected)
-    assert paired_difference_interval(0, 0, 7) == (0, 0)
+    assert paired_difference_interval(30, 10, 198) == pytest.approx(expected)
+    assert paired_difference_interval(0, 0, 98) == pytest.approx((-z / 100, z / 100))
     for counts in ((-1, 0, 5), (3, 3, 5), (0, 0, 0)):
         with pytest.raises(ValueError, match="of"):
             paired_difference_interval(*counts)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 200])
+def test_paired_difference_interval_is_never_certain(n: int) -> None:
+    """Two that always agree may differ on other images, and two that always differ may agree."""
+    low, high = paired_difference_interval(0, 0, n)
+    assert low == -high < -1 / (n + 2)
+    low, high = paired_difference_interval(n, 0, n)
+    assert low < 1 == high

@@ -111,6 +111,7 @@ def test_the_tests_are_mcnemars_corrected_by_holm() -> None:
     [
         (20, "mine is 10.0 points more accurate than b (95%"),
         (4, "than b, which can be chance (95%"),
+        (0, "mine is as accurate as b (95% interval [-1.0%, +1.0%], n = 200, McNemar's p = 1 "),
     ],
 )
 def test_the_sentence_says_whether_it_can_be_chance(n_better: int, words: str) -> None:

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from chromium import Chromium, Page
 from command_line import run, write_fitted_network
-from made_results import EPS, make_map_result, make_result
+from made_results import EPS, make_map_result, make_proofs, make_result
 
 from irpipe.analysis.gradient_masking import FLAG_NAMES
 from irpipe.reports.stress_page import StressRun, write_page
 from irpipe.reports.stress_page.figures import published_curves
 from irpipe.reports.stress_page.numbers import stress_numbers
-from irpipe.reports.stress_page.tables import attacks_table
+from irpipe.reports.stress_page.tables import attacks_table, tau_table
 from irpipe.reports.stress_page.verdict import Verdict, make_verdict
 from irpipe.results import to_frame
 from irpipe.results.result import Result, read_result
@@ -209,6 +209,40 @@ def test_tau_has_its_n_and_counts_lost_images_as_0() -> None:
     result = make_map_result("int", 0.8, range(150), range(200), hinge_weight=1)
     text = "0.800 with the prediction kept, n = 150; 0.600 with lost images counted as 0."
     assert any(sentence.endswith(text) for sentence in verdict(result).sentences)
+
+
+@pytest.mark.parametrize(
+    ("n_certified", "n_left", "last"),
+    [
+        (39, 40, "An attack shows what can be broken; a stronger one may break more."),
+        (40, 40, "No attack can break more: each image that is left has a proof."),
+        (0, 0, "Attacks that failed: pgd."),
+    ],
+)
+def test_the_verdict_says_whether_a_stronger_attack_may_break_more(
+    n_certified: int, n_left: int, last: str
+) -> None:
+    attack = make_result("margin_pgd", {(0.3, 100): range(n_left)}, [1, 100])
+    proofs = make_proofs({0.3: (n_certified, n_left)})
+    failed = Attempt("pgd", "pgd", "failed", reason="no memory")
+    sentences = verdict(attack, proofs, attempts=(failed,)).sentences
+    assert sentences[-1] == last
+    assert (n_certified == n_left) == ("With them, less might be left." not in " ".join(sentences))
+
+
+def test_what_bounds_certify_has_a_proof() -> None:
+    attack = make_result("margin_pgd", {(0.3, 100): range(40)}, [1, 100])
+    attack.arrays["is_certified"] = attack.arrays["correct"].copy()
+    assert verdict(attack).sentences[-1].startswith("No attack can break more")
+
+
+def test_a_tau_of_no_image_is_a_dash() -> None:
+    result = make_map_result("int", 0.8, range(0), range(200), hinge_weight=1)
+    numbers = stress_numbers([result])
+    assert numbers
+    table = tau_table([result], numbers)
+    assert table
+    assert table.rows[0][2:] == ["–, n = 0", "0.000 [0.000, 0.000]"]
 
 
 def test_without_results_there_is_a_page(tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ from irpipe.statistics import holm, two_way_bootstrap
 
 LEGEND = (
     "Each cell shows the accuracy of the first method minus that of the second on the same "
-    "attacked images, with its 95% Wald interval. After the slash it counts the images that only "
-    "the first and only the second method classifies correctly. p is from McNemar's exact test, "
-    "corrected by Holm's method over all cells of the table; uncorrected in parentheses. * marks a "
-    "corrected p < 0.05. A row over several seeds shows the mean difference, with a 95% bootstrap "
-    "interval over seeds and images."
+    "attacked images, with the 95% interval of Agresti and Min. After the slash it counts the "
+    "images that only the first and only the second method classifies correctly. p is from "
+    "McNemar's exact test, corrected by Holm's method over all cells of the table; uncorrected in "
+    "parentheses. * marks a corrected p < 0.05. A row over several seeds shows the mean "
+    "difference, with a 95% bootstrap interval over seeds and images, which is too narrow for few "
+    "seeds."
 )
 
 

@@ -76,12 +76,15 @@ def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -
         )
     test = own[0]
     gap = test.difference
-    more = "more" if gap.value >= 0 else "less"
-    chance = "" if test.p_holm < ALPHA else ", which can be chance"
+    more = "more" if gap.value > 0 else "less"
+    comparison = f"{100 * abs(gap.value):.1f} points {more} accurate than {other}"
+    if gap.value == 0:
+        comparison = f"as accurate as {other}"
+    elif test.p_holm >= ALPHA:
+        comparison += ", which can be chance"
     return (
-        f"Under {test.attack}, {network} is {100 * abs(gap.value):.1f} points {more} accurate than "
-        f"{other}"
-        f"{chance} (95% interval [{gap.low:+.1%}, {gap.high:+.1%}], n = {gap.n}, McNemar's "
+        f"Under {test.attack}, {network} is {comparison} "
+        f"(95% interval [{gap.low:+.1%}, {gap.high:+.1%}], n = {gap.n}, McNemar's "
         f"p = {test.p_holm:.2g} after Holm's correction)."
     )
 

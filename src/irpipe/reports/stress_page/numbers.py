@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 
 from irpipe.analysis.gradient_masking import FLAG_NAMES, MaskingFlag, masking_flags
-from irpipe.analysis.roles import most_steps
+from irpipe.analysis.roles import at_most_steps, most_steps
 from irpipe.errors import IrpipeError
-from irpipe.results.accuracy import Accuracy, accuracy, accuracy_of
+from irpipe.results.accuracy import Accuracy, accuracy, accuracy_of, is_certified
 from irpipe.results.labels import EPS_TOLERANCE, bound_label, eps_norm
 from irpipe.results.rank_correlation import RankCorrelation, rank_correlation
 from irpipe.results.result import Result
@@ -21,6 +21,7 @@ class StressNumbers(NamedTuple):
     - `counted`: the results on the same images that have this eps.
     - `clean`: accuracy at eps = 0; None means not measured.
     - `worst`: accuracy under all attacks of `counted` together; None means there is none.
+    - `is_proven`: whether every image that these attacks left has a proof.
     - `flags`: the signs of masking that were looked for, raised or not; `n_signs` that exist.
     - `no_flags_reason`: why none was looked for, or "".
     - `tau`: the smallest mean tau of an attack on maps, lost images counted as 0, and that result.
@@ -30,6 +31,7 @@ class StressNumbers(NamedTuple):
     counted: Sequence[Result]
     clean: Accuracy | None
     worst: Accuracy | None
+    is_proven: bool
     flags: Sequence[MaskingFlag]
     n_signs: int
     no_flags_reason: str
@@ -72,6 +74,7 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
         counted=counted,
         clean=clean,
         worst=accuracy_of(is_correct),
+        is_proven=not (is_correct & ~_has_proof(counted, eps)).any(),
         flags=flags,
         n_signs=len(FLAG_NAMES),
         no_flags_reason=reason,
@@ -128,6 +131,21 @@ def correct_at(result: Result, eps: float) -> np.ndarray:
     index = int(np.abs(result.arrays["eps"] - eps).argmin())
     is_correct: np.ndarray = np.logical_and.reduce(result.arrays["correct"][:, index], axis=1)
     return is_correct.astype(bool)
+
+
+def _has_proof(results: Sequence[Result], eps: float) -> np.ndarray:
+    """Whether a search for proofs, or an attack that skips what bounds certify, has one, `[N]`."""
+    has_proof = np.zeros(len(results[0].arrays["indices"]), dtype=bool)
+    for result in results:
+        if result.attrs["kind"] == "certify":
+            found = is_certified(result, eps)
+        elif "is_certified" in result.arrays:
+            found = at_most_steps(result, "is_certified", eps).astype(bool)
+        else:
+            continue
+        assert found is not None  # all of them have this eps
+        has_proof |= found
+    return has_proof
 
 
 def _on_same_images(results: Sequence[Result]) -> list[Result]:

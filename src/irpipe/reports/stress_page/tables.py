@@ -115,11 +115,12 @@ def tau_table(results: Sequence[Result], numbers: StressNumbers) -> PageTable | 
     for result in results:
         tau = tau_at(result, numbers.eps)
         if tau:
+            kept = f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]" if tau.n else "–"
             rows.append(
                 [
                     str(result.attrs["attack"]),
                     INTERPRETERS[result.attrs["options"]["interpreter"]],
-                    f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}], n = {tau.n}",
+                    f"{kept}, n = {tau.n}",
                     f"{tau.value_all:.3f} [{tau.low_all:.3f}, {tau.high_all:.3f}]",
                 ]
             )
@@ -167,8 +168,8 @@ def paired_table(tests: Sequence[PairedTest], numbers: StressNumbers) -> PageTab
     ]
     header = ["attack", "against", "difference", "95% interval", "only this : only other"]
     caption = (
-        "This network's accuracy minus the other's, on the same images, with Wald's interval. "
-        "p is McNemar's exact one, corrected by Holm over this table."
+        "This network's accuracy minus the other's, on the same images, with the interval of "
+        "Agresti and Min. p is McNemar's exact one, corrected by Holm over this table."
     )
     title = f"Next to other networks, at {numbers.bound}"
     return PageTable("paired", title, [*header, "p", "images"], rows, caption)

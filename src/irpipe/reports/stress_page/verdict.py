@@ -34,7 +34,7 @@ def make_verdict(
 
     `further` are sentences on other networks and on what is odd about this one.
     """
-    incomplete = [*further, *_incomplete_sentences(attempts)]
+    incomplete = [*further, *_incomplete_sentences(attempts, numbers)]
     if numbers is None or numbers.worst is None:
         return Verdict("unknown", "No attack has measured an accuracy.", incomplete)
     tone, headline = _headline(network, numbers, numbers.worst)
@@ -44,7 +44,7 @@ def make_verdict(
         masking_sentence(numbers),
         _tau_sentence(numbers),
         *incomplete,
-        "An attack shows what can be broken; a stronger one may break more.",
+        _limit_sentence(numbers, numbers.worst),
     ]
     return Verdict(tone, headline, [sentence for sentence in sentences if sentence])
 
@@ -153,13 +153,21 @@ def _tau_sentence(numbers: StressNumbers) -> str:
     )
 
 
-def _incomplete_sentences(attempts: Sequence[Attempt]) -> list[str]:
+def _limit_sentence(numbers: StressNumbers, worst: Accuracy) -> str:
+    """What attacks that did not run could do; nothing if they find no image to break."""
+    if not worst.value:
+        return ""
+    if numbers.is_proven:
+        return "No attack can break more: each image that is left has a proof."
+    return "An attack shows what can be broken; a stronger one may break more."
+
+
+def _incomplete_sentences(attempts: Sequence[Attempt], numbers: StressNumbers | None) -> list[str]:
     """A sentence on the attacks that failed, and one on those that were left out."""
+    hint = "" if numbers and numbers.is_proven else " With them, less might be left."
     sentences = []
     for state, text in (("failed", "failed"), ("left out", "were left out")):
         names = [attempt.attack for attempt in attempts if attempt.state == state]
         if names:
-            sentences.append(
-                f"Attacks that {text}: {', '.join(names)}. With them, less might be left."
-            )
+            sentences.append(f"Attacks that {text}: {', '.join(names)}.{hint}")
     return sentences
