@@ -23,9 +23,13 @@ def pgd(method: str, n_correct: int) -> Result:
 @pytest.mark.parametrize(
     ("int_correct", "adv_correct", "comparison"),
     [
-        (158, 182, "Int, trained on explanations alone, is 0.12 less accurate than Adv."),
-        (182, 158, "Int, trained on explanations alone, is 0.12 more accurate than Adv."),
-        (158, 158, "Int, trained on explanations alone, is as accurate as Adv."),
+        (158, 182, "is 0.12 less accurate than Adv; their 95% intervals do not overlap."),
+        (182, 158, "is 0.12 more accurate than Adv; their 95% intervals do not overlap."),
+        # Wilson's interval of 158/200 ends at 0.84, that of 168/200 begins at 0.78.
+        (158, 168, "is 0.05 less accurate than Adv; their 95% intervals overlap."),
+        (158, 158, "is as accurate as Adv; their 95% intervals overlap."),
+        # 0.785 and 0.79 are both printed as 0.79.
+        (158, 157, "is as accurate as Adv; their 95% intervals overlap."),
     ],
 )
 def test_the_sentence_on_robustness_follows_the_numbers(
@@ -36,7 +40,8 @@ def test_the_sentence_on_robustness_follows_the_numbers(
     shares = f"{int_correct / 200:.2f} of Int's predictions, {adv_correct / 200:.2f} of Adv's"
     assert text == (
         "After 200 steps of PGD at ε = 0.3, "
-        f"{shares} and 0.00 of Normal's stay correct. {comparison}"
+        f"{shares} and 0.00 of Normal's stay correct (n = 200). "
+        f"Int, trained on explanations alone, {comparison}"
     )
 
 
@@ -51,7 +56,7 @@ def test_the_sentence_on_explanations_follows_the_numbers(n_kept: int) -> None:
     assert text == (
         "Under an attack on the explanation at ε = 0.3, Int keeps "
         f"{0.85 * n_kept / 200:.2f} of its explanation and Adv 0.10 (mean of Kendall's tau between "
-        "the maps before and after, with lost images counted as 0)."
+        "the maps before and after, with lost images counted as 0; n = 200)."
     )
 
 
@@ -61,13 +66,14 @@ def test_the_sentences_say_where_int_is_less_accurate() -> None:
 
     results = [
         *(unforeseen("gabor", method, n) for method, n in (("int", 100), ("adv", 120))),
-        *(unforeseen("snow", method, n) for method, n in (("int", 140), ("adv", 120))),
+        *(unforeseen("snow", method, n) for method, n in (("int", 160), ("adv", 120))),
         *(unforeseen("fog", method, n) for method, n in (("int", 20), ("adv", 60))),
     ]
-    begin = "Under attacks that no network was trained for, Int is"
+    begin = "Under attacks that no network was trained for,"
     assert sentences(to_frame(results))["MNIST Small"] == [
-        f"{begin} less accurate than Adv: gabor (0.50 against 0.60) and fog (0.10 against 0.30).",
-        f"{begin} more accurate than Adv: snow (0.70 against 0.60).",
+        f"{begin} the 95% intervals of Int and Adv overlap: gabor (0.50 against 0.60, n = 200).",
+        f"{begin} Int is more accurate than Adv: snow (0.80 against 0.60, n = 200).",
+        f"{begin} Int is less accurate than Adv: fog (0.10 against 0.30, n = 200).",
     ]
 
 
@@ -78,7 +84,7 @@ def test_the_sentence_on_proofs_has_the_largest_eps_with_a_proof_for_int() -> No
     ]
     assert sentences(to_frame(results))["MNIST Small"] == [
         "Within ε = 0.1, no attack can break 0.75 of Int's predictions and 0.80 of Adv's: this is "
-        "proven."
+        "proven (n = 200)."
     ]
 
 

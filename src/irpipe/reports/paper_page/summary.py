@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 COMPARED = ("int", "adv", "normal")
 # Attacks of other kinds than those of any training (protocol C.6-3).
 UNFORESEEN = ("gabor", "snow", "jpeg", "fog")
-# A difference of accuracies below this is within the rounding of what is printed.
-SAME = 0.005
 
 
 def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
@@ -49,22 +47,26 @@ def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
 
 def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
     """What PGD leaves correct, and whether Int or Adv is more accurate then."""
-    rows = rows[rows["kind"] == "pgd"]
+    is_linf = rows["eps_norm"].fillna("linf") == "linf"
+    rows = rows[(rows["kind"] == "pgd") & is_linf]
+    rows = _last_steps(rows[rows["attack"] == rows["attack"].min()])
     means = _means(rows, "accuracy")
     if "int" not in means:
         return
     eps = eps_label(float(rows["train_eps"].iloc[0]))
-    steps = int(rows["steps"].max())
-    text = f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct."
+    steps, n_images = int(rows["steps"].max()), int(rows["n"].min())
+    text = f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct (n = {n_images})."
     if "adv" in means:
-        text += f" Int, trained on explanations alone, is {_compare(means)}."
+        word = "overlap" if _intervals_overlap(rows) else "do not overlap"
+        text += f" Int, trained on explanations alone, is {_compare(means)}; "
+        text += f"their 95% intervals {word}."
     yield text
 
 
 def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
     """How much of the maps an attack on them leaves."""
     rows = rows[(rows["kind"] == "aai") & rows["tau_all"].notna()]
-    rows = rows[rows["attack"] == rows["attack"].min()]
+    rows = _last_steps(rows[rows["attack"] == rows["attack"].min()])
     means = _means(rows, "tau_all")
     if "int" not in means:
         return
@@ -73,7 +75,8 @@ def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
     kept[0] = f"Int keeps {means['int']:.2f} of its explanation"
     yield (
         f"Under an attack on the explanation at ε = {eps}, {_and(kept)} (mean of Kendall's tau "
-        "between the maps before and after, with lost images counted as 0)."
+        "between the maps before and after, with lost images counted as 0; "
+        f"n = {int(rows['n'].min())})."
     )
 
 
@@ -82,47 +85,69 @@ def _unforeseen(rows: "pd.DataFrame") -> Iterator[str]:
     by_comparison: dict[str, list[str]] = {}
     rows = rows[rows["kind"].isin(UNFORESEEN)]
     n_attacks = rows.groupby("kind")["attack"].nunique()
-    for (kind, attack), group in rows.groupby(["kind", "attack"], sort=False):
-        means = _means(group[group["eps"] == group["eps"].max()], "accuracy")
+    for (kind, attack), of_attack in rows.groupby(["kind", "attack"], sort=False):
+        group = _last_steps(of_attack[of_attack["eps"] == of_attack["eps"].max()])
+        means = _means(group, "accuracy")
         if {"int", "adv"} <= set(means):
-            word = _comparison(means)
+            comparison = f"Int is {_comparison(means)} Adv"
+            if _intervals_overlap(group):
+                comparison = "the 95% intervals of Int and Adv overlap"
             name = kind if n_attacks[kind] == 1 else attack
-            text = f"{name} ({means['int']:.2f} against {means['adv']:.2f})"
-            by_comparison.setdefault(word, []).append(text)
-    for word, attacks in by_comparison.items():
-        yield f"Under attacks that no network was trained for, Int is {word} Adv: {_and(attacks)}."
+            numbers = f"{means['int']:.2f} against {means['adv']:.2f}, n = {int(group['n'].min())}"
+            by_comparison.setdefault(comparison, []).append(f"{name} ({numbers})")
+    for comparison, attacks in by_comparison.items():
+        yield f"Under attacks that no network was trained for, {comparison}: {_and(attacks)}."
 
 
 def _certified(rows: "pd.DataFrame") -> Iterator[str]:
     """The share of images that no attack can break, at the largest eps with a proof for Int."""
     rows = rows[(rows["kind"] == "certify") & (rows["eps"] > 0)]
     is_proven = (rows["method"] == "int") & (rows["certified"] > 0)
-    rows = rows[rows["eps"] == rows["eps"][is_proven].max()]
+    rows = _last_steps(rows[rows["eps"] == rows["eps"][is_proven].max()])
     means = _means(rows, "certified")
     if "int" in means:
-        eps = eps_label(float(rows["eps"].iloc[0]))
-        yield f"Within ε = {eps}, no attack can break {_list(means)}: this is proven."
+        eps, n_images = eps_label(float(rows["eps"].iloc[0])), int(rows["n"].min())
+        yield (
+            f"Within ε = {eps}, no attack can break {_list(means)}: this is proven "
+            f"(n = {n_images})."
+        )
+
+
+def _last_steps(rows: "pd.DataFrame") -> "pd.DataFrame":
+    """The rows at the largest step count."""
+    return rows[rows["steps"] == rows["steps"].max()]
 
 
 def _means(rows: "pd.DataFrame", column: str) -> dict[str, float]:
-    """Mean over runs of a number at the largest step count, by method, in the order of COMPARED."""
-    last = rows[rows["steps"] == rows["steps"].max()]
-    means = last.groupby("method")[column].mean()
+    """Mean over runs of a number, by method, in the order of COMPARED."""
+    means = rows.groupby("method")[column].mean()
     return {method: float(means[method]) for method in COMPARED if method in means}
+
+
+def _intervals_overlap(rows: "pd.DataFrame") -> bool:
+    """Whether an interval of some run of Int overlaps one of Adv."""
+    ends = rows.groupby("method").agg({"accuracy_low": "min", "accuracy_high": "max"})
+    low, high = ends["accuracy_low"], ends["accuracy_high"]
+    return bool(low["int"] <= high["adv"] and low["adv"] <= high["int"])
+
+
+def _difference(means: dict[str, float]) -> float:
+    """The accuracy of Int minus that of Adv, as printed with two decimals."""
+    return round(round(means["int"], 2) - round(means["adv"], 2), 2)
 
 
 def _comparison(means: dict[str, float]) -> str:
     """How the accuracy of Int compares with that of Adv."""
-    difference = means["int"] - means["adv"]
-    if abs(difference) < SAME:
+    difference = _difference(means)
+    if not difference:
         return "as accurate as"
     return "more accurate than" if difference > 0 else "less accurate than"
 
 
 def _compare(means: dict[str, float]) -> str:
     """The comparison with the difference, such as "0.12 less accurate than Adv"."""
-    difference = abs(means["int"] - means["adv"])
-    number = "" if difference < SAME else f"{difference:.2f} "
+    difference = abs(_difference(means))
+    number = f"{difference:.2f} " if difference else ""
     return f"{number}{_comparison(means)} Adv"
 
 
