@@ -117,3 +117,11 @@ def test_transfer_refuses_networks_for_images_of_another_shape(
     surrogate = save_network(tmp_path, make_network(1, (3, 32, 32), 10), "cifar10")
     with pytest.raises(IrpipeError, match="images of another shape"):
         list(transfer.attack(batch, eps=[0.1], surrogates=[surrogate]))
+
+
+def test_transfer_refuses_networks_of_other_classes(batch: AttackBatch, tmp_path: Path) -> None:
+    """Of fewer classes, a label might have no logit."""
+    surrogate = save_network(tmp_path, make_network(3, DIGIT_SHAPE, 10))
+    few = dataclasses.replace(batch, network=make_network(1, DIGIT_SHAPE, 3))
+    with pytest.raises(IrpipeError, match="of 10 classes; the attacked one has 3"):
+        list(transfer.attack(few, eps=[0.1], surrogates=[surrogate], steps=1))

@@ -38,8 +38,8 @@ def attack(
     """Yield the surrogates' image of largest margin loss, `[E, N, C, H, W]`, at `steps`.
 
     Extras: `surrogate` `[E, N]`, the number of the surrogate that gave the image, counted from
-    1. Raises IrpipeError if a surrogate cannot be read or takes images of another shape, or if
-    all surrogates are the attacked network.
+    1. Raises IrpipeError if a surrogate cannot be read, takes images of another shape or has
+    another number of classes, or if all surrogates are the attacked network.
     """
     worst = batch.images.repeat(len(eps), 1, 1, 1, 1)
     shape = worst.shape[:2]
@@ -67,11 +67,19 @@ def attack(
 
 
 def _load_surrogate(path: Path, batch: AttackBatch) -> Network:
-    """Load the network at `path`. Raises IrpipeError if its images have another shape."""
+    """Load the network at `path`.
+
+    Raises IrpipeError if its images have another shape or it has another number of classes.
+    """
     checkpoint = read_checkpoint(path)
     dataset = facts(checkpoint.identity(path)["data"])
     if tuple(dataset.shape) != tuple(batch.images.shape[1:]):
         raise IrpipeError(
             f"attack option surrogates: {path} is a network for images of another shape"
+        )
+    if len(dataset.class_names) != len(batch.network.head):
+        raise IrpipeError(
+            f"attack option surrogates: {path} is a network of {len(dataset.class_names)} classes; "
+            f"the attacked one has {len(batch.network.head)}"
         )
     return load_network(checkpoint, path).move_to(batch.images.device)
