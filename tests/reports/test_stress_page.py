@@ -158,6 +158,19 @@ def test_a_few_images_decide_nothing() -> None:
         assert verdict(result).headline == headline
 
 
+@pytest.mark.parametrize(
+    ("n", "headline"),
+    [
+        (2, "With 2 images, it is open how much mine keeps at ε = 0.3."),
+        (29, "With 29 images, it is open how much mine keeps at ε = 0.3."),
+        (30, "mine keeps nearly all of its accuracy at ε = 0.3."),
+    ],
+)
+def test_few_images_that_are_all_left_decide_nothing_either(n: int, headline: str) -> None:
+    """Wilson's interval of 2/2 begins at 0.34."""
+    assert verdict(make_result("pgd", {}, [200], n=n)).headline == headline
+
+
 def test_the_verdict_is_on_all_attacks_together() -> None:
     """PGD leaves images 0 to 99, the other attack 50 to 199."""
     other = make_result("margin_pgd", {(0.3, 100): range(50, 200)}, [1, 100])

@@ -8,7 +8,7 @@ from irpipe.analysis.gradient_masking import FLAG_NAMES, About, is_suspected, ra
 from irpipe.reports.stress_page.numbers import StressNumbers, accuracy_at
 from irpipe.results.accuracy import Accuracy
 from irpipe.results.labels import counted
-from irpipe.results.rank_correlation import RankCorrelation
+from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL, RankCorrelation
 from irpipe.results.stress_record import Attempt
 
 # Shares of the clean accuracy that a network keeps: at least so much is "nearly all", "most".
@@ -79,11 +79,17 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
         return "bad", f"{network} is not robust at {eps}: what is left may be guessing."
     if clean is None:
         return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
-    return _headline_above_chance(network, worst.value / clean.value, eps)
+    return _headline_above_chance(network, clean, worst, eps)
 
 
-def _headline_above_chance(network: str, share: float, eps: str) -> tuple[str, str]:
-    """The headline on a network that keeps a `share` of its clean accuracy."""
+def _headline_above_chance(
+    network: str, clean: Accuracy, worst: Accuracy, eps: str
+) -> tuple[str, str]:
+    """The headline on a network by the share of its clean accuracy that it keeps."""
+    if worst.n < MIN_N_FOR_INTERVAL:
+        images = counted(worst.n, "image")
+        return "unknown", f"With {images}, it is open how much {network} keeps at {eps}."
+    share = worst.value / clean.value
     if share < MOST:
         return "mixed", f"{network} loses most of its accuracy at {eps}."
     kept = "nearly all" if share >= NEARLY_ALL else "most"
