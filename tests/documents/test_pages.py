@@ -162,3 +162,30 @@ def _text(folder: Path, name: str) -> str:
 def test_folder_without_results_changes_no_page(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match=r"^python -m \S+: error: .*: no result"):
         main([str(tmp_path), "--output", str(DOCS)])
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_without_numbers_is_a_page(name: str) -> None:
+    assert "not run" in render(name, {}, DOCS).lower()
+
+
+def test_answers_of_the_reproduction_follow_its_numbers() -> None:
+    """Gabor leaves 0.070 of Adv's 200 MNIST images; CAM's NDS is 3.410 for two classes."""
+    numbers = read_list(DOCS / "reproduction.md")
+    text = render("reproduction", numbers, DOCS)
+    assert "| stronger with theirs | 8 of 8 | 0 of 8 | 8 of 8 | 3 of 8 | 0 of 8 | 8 of 8 |" in text
+    assert "| MNIST CAM | yes | yes |" in text
+    assert "The published NDS are 1.3 to 1.9 times as large" in text
+    cell = ("mnist/small/adv/released", "400", "200")
+    isa = ("isa", "mnist/small/normal/released", "cam", "l1 two", "100", "nds")
+    imagenet = ("isa", "restricted_imagenet/wresnet/normal/released", "cam", "l1 one", "20", "nds")
+    for key, value in {
+        ("accuracy", "gabor_advex_uar", *cell): "0.065",
+        isa: "3.000",
+        imagenet: "98.572",  # of 49.286
+    }.items():
+        numbers[key] = numbers[key]._replace(text=value)
+    text = render("reproduction", numbers, DOCS)
+    assert "| stronger with theirs | 8 of 8 | 0 of 8 | 8 of 8 | 4 of 8 | 0 of 8 | 8 of 8 |" in text
+    assert "| MNIST CAM | no | yes |" in text
+    assert "The published NDS are 0.5 to 1.7 times as large" in text
