@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_referee import TinyProblem, exact_minimum, tiny_image, tiny_network
+from torch import Tensor
 
 from irpipe.certification import (
     recheck,
@@ -20,10 +22,11 @@ from irpipe.certification import (
 from irpipe.certification.certificate import MIN_MARGIN, Certificate
 from irpipe.certification.certify import certify_image
 from irpipe.certification.cover import covers
-from irpipe.certification.image_proof import ImageProof
+from irpipe.certification.image_proof import ImageProof, image_proof
 from irpipe.certification.recheck import CertificateChecker
 from irpipe.certification.status import Status
 from irpipe.errors import IrpipeError
+from irpipe.networks.network import Network
 
 CHECK = (
     recheck,
@@ -35,6 +38,17 @@ CHECK = (
 )
 SEED, EPS = 6, 0.08
 NETWORK, IMAGE = tiny_network(SEED), tiny_image(SEED)
+
+
+class ChangesItsMind:
+    """A network that is another one for all images but IMAGE."""
+
+    def __init__(self, network: Network, other: Network) -> None:
+        self.networks = {True: network, False: other}
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits."""
+        return self.networks[torch.equal(images[0], IMAGE)](images)
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +95,16 @@ def test_a_certificate_survives_bytes(proof: ImageProof) -> None:
     del arrays["proof0_gamma"]
     with pytest.raises(IrpipeError, match="certificate: has no array 'proof0_gamma'"):
         Certificate.from_arrays(arrays)
+
+
+def test_an_image_that_contradicts_its_proof_is_an_error(proof: ImageProof) -> None:
+    """A network with a negative head predicts another class; the checker has the right one."""
+    wrong = tiny_network(SEED)
+    wrong.head.neg_()
+    checker = CertificateChecker(NETWORK)
+    for network, adversarial in ((wrong, None), (ChangesItsMind(NETWORK, wrong), IMAGE + 0.01)):
+        with pytest.raises(RuntimeError, match=r"within 0.08 is classified as \d, but a margin of"):
+            image_proof(network, checker, IMAGE, proof.certificate, adversarial, 0.0)  # type: ignore[arg-type]
 
 
 def test_a_beta_of_the_wrong_sign_is_refused(proof: ImageProof) -> None:
