@@ -16,6 +16,7 @@ from irpipe.errors import IrpipeError, first_line
 from irpipe.networks.input_conv import InputConv2d
 from irpipe.networks.max_pool import MaxPool2d
 from irpipe.networks.network import Network, own_methods
+from irpipe.networks.two_layer import is_plain
 from irpipe.outside_code import import_kind, is_outside
 
 
@@ -122,11 +123,22 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
             f"{model}: build gave a Network with its own {own[0]}, which attacks would not follow; "
             "put what it does into the backbone"
         )
+    if network.last_conv is not None and not _keeps_size(network.last_conv):
+        raise IrpipeError(
+            f"{model}: build gave a Network with {network.last_conv} as last_conv; expected a "
+            "convolution of stride 1 whose padding keeps the size, or put it into the backbone"
+        )
     if len(network.head) != n_classes:
         raise IrpipeError(
             f"{model}: build gave a head of {len(network.head)} classes; expected {n_classes}"
         )
     return network
+
+
+def _keeps_size(layer: nn.Conv2d) -> bool:
+    """Whether a convolution is as `Network.map_convolution` takes it to be."""
+    size = layer.kernel_size[0]
+    return is_plain(layer) and layer.stride == (1, 1) and layer.padding == (size // 2, size // 2)
 
 
 def build_with_weights(
