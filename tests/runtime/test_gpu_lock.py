@@ -1,9 +1,10 @@
 """Each process has a GPU of its own, and gives it back however it ends."""
 
 import re
-import signal
+import select
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,17 +16,14 @@ from irpipe.errors import IrpipeError
 from irpipe.runtime import device, gpu_lock
 
 ROOT = Path(__file__).resolve().parents[2]
-# Prints the index of its GPU, then when it locked it and when it is about to end.
+# Prints the index of its GPU, then holds the GPU until its standard input is closed.
 JOB = """
-import sys, time
+import sys
 from irpipe.runtime.gpu_lock import lock_gpu
-index = lock_gpu(("a", "b", "c", "d")[: int(sys.argv[2])])
-start = time.monotonic()
-print(index, flush=True)
-time.sleep(float(sys.argv[1]))
-print(start, time.monotonic())
+print(lock_gpu(("a", "b", "c", "d")[: int(sys.argv[1])]), flush=True)
+sys.stdin.read()
 """
-Use = tuple[str, float, float]  # a GPU, from when, until when
+Job = subprocess.Popen[str]
 
 
 @pytest.fixture(autouse=True)
@@ -36,67 +34,75 @@ def no_gpus_and_new_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
 
 
-def start_job(seconds: float, n_gpus: int = 4) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", JOB, str(seconds), str(n_gpus)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+def start_job(n_gpus: int = 4) -> Job:
+    command = [sys.executable, "-c", JOB, str(n_gpus)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
-def start_holder(seconds: float) -> subprocess.Popen[str]:
+def end(job: Job) -> tuple[str, str]:
+    """Let a job end; return what it printed since it was last read, and on standard error."""
+    printed = job.communicate(timeout=60)
+    assert job.returncode == 0, printed
+    return printed
+
+
+def start_holder() -> Job:
     """Start a job that holds GPU "a", and wait until it does."""
-    holder = start_job(seconds, n_gpus=1)
+    holder = start_job(n_gpus=1)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "0\n"
     return holder
 
 
-def parse_use(words: list[str]) -> Use:
-    gpu, start, end = words
-    return gpu, float(start), float(end)
-
-
-def max_overlap(spans: list[tuple[float, float]]) -> int:
-    """Largest number of spans that overlap."""
-    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
-
-
-def check_uses(uses: list[Use], n_jobs: int) -> None:
-    """Check that no two jobs shared a GPU at any time, and that all four were in use at once."""
-    assert len(uses) == n_jobs
-    for gpu in "0123":
-        assert max_overlap([(start, end) for other, start, end in uses if other == gpu]) == 1
-    assert max_overlap([(start, end) for _, start, end in uses]) == 4
+def next_holder(waiting: list[Job]) -> tuple[str, Job]:
+    """The next of these jobs that has a GPU, and the GPU. The job is removed from the list."""
+    ready, _, _ = select.select([job.stdout for job in waiting], [], [], 60)
+    assert ready, "no job has a GPU after a minute"
+    job = next(job for job in waiting if job.stdout in ready)
+    waiting.remove(job)
+    assert job.stdout is not None
+    return job.stdout.readline(), job
 
 
 def test_no_two_of_twelve_jobs_share_one_of_four_gpus() -> None:
-    jobs = [start_job(1.5) for _ in range(12)]
-    check_uses([parse_use(job.communicate(timeout=60)[0].split()) for job in jobs], 12)
+    """Four hold a GPU at once, and when one of them ends, another one gets its GPU."""
+    waiting = [start_job() for _ in range(12)]
+    holding: dict[str, Job] = {}
+    while waiting:
+        if len(holding) == 4:
+            end(holding.pop(next(iter(holding))))
+        gpu, job = next_holder(waiting)
+        assert gpu not in holding
+        holding[gpu] = job
+    assert sorted(holding) == ["0\n", "1\n", "2\n", "3\n"]
+    for job in holding.values():
+        end(job)
 
 
 def test_a_job_waits_for_the_only_gpu_and_says_so_once() -> None:
-    first = start_holder(4)
-    second = start_job(0, n_gpus=1)
-    first_end = float(first.communicate(timeout=60)[0].split()[1])
-    output, message = second.communicate(timeout=60)
-    assert float(output.split()[1]) >= first_end
-    assert message == "waiting for a GPU: other processes hold all 1\n"
+    first, second = start_holder(), start_job(n_gpus=1)
+    assert second.stderr is not None
+    assert second.stderr.readline() == "waiting for a GPU: other processes hold all 1\n"
+    time.sleep(2 * gpu_lock.POLL_SECONDS)
+    assert select.select([second.stdout, second.stderr], [], [], 0)[0] == []
+    end(first)
+    assert end(second) == ("0\n", "")
 
 
 def test_jobs_spread_over_gpus_before_they_share_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRPIPE_JOBS_PER_GPU", "2")
-    jobs: list[subprocess.Popen[str]] = []
+    jobs: list[Job] = []
     for expected in ("0\n", "1\n", "0\n", "1\n"):
-        job = start_job(60, n_gpus=2)
-        assert job.stdout is not None
-        assert job.stdout.readline() == expected
-        jobs.append(job)
-    fifth = start_job(0, n_gpus=2)
+        jobs.append(start_job(n_gpus=2))
+        assert jobs[-1].stdout is not None
+        assert jobs[-1].stdout.readline() == expected
+    fifth = start_job(n_gpus=2)
     assert fifth.stderr is not None
     assert fifth.stderr.readline() == "waiting for a GPU: other processes hold all 2\n"
-    jobs[1].kill()
-    assert fifth.communicate(timeout=60)[0].startswith("1\n")
-    for job in jobs:
-        job.kill()
-        job.communicate()
+    end(jobs.pop(1))
+    assert end(fifth) == ("1\n", "")
+    assert [end(job) for job in jobs] == [("", "")] * 3
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "²"])
@@ -111,23 +117,22 @@ def test_a_wrong_number_of_jobs_per_gpu_is_an_error(
 
 
 def test_a_killed_job_gives_its_gpu_back() -> None:
-    holder = start_holder(60)
-    holder.send_signal(signal.SIGKILL)
+    holder = start_holder()
+    holder.kill()
     holder.communicate()
-    assert start_job(0, n_gpus=1).communicate(timeout=60)[0].startswith("0\n")
+    assert end(start_job(n_gpus=1)) == ("0\n", "")
 
 
 def test_the_lock_file_stays(tmp_path: Path) -> None:
     """If a job removed it, the next two could lock files of one name and both have the GPU."""
-    holder = start_holder(0)
-    holder.communicate(timeout=60)
+    end(start_holder())
     (lock,) = tmp_path.glob("irpipe-gpus-*/*")
     assert lock.name == "a"
 
 
 def test_gpus_are_known_by_uuid_whatever_their_index(monkeypatch: pytest.MonkeyPatch) -> None:
     """Inside Slurm jobs, GPU 0 of two jobs may be two GPUs: only the same one counts as taken."""
-    holder = start_holder(60)
+    holder = start_holder()
     visible = ["a", "e"]
     chosen: list[int] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -152,6 +157,7 @@ def test_gpus_are_known_by_uuid_whatever_their_index(monkeypatch: pytest.MonkeyP
         holder.communicate()
         while gpu_lock._held_locks:
             gpu_lock._held_locks.pop().release()
+        gpu_lock.lock_gpu.cache_clear()
 
 
 def test_it_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,10 +173,16 @@ def test_it_says_why_there_is_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_lock.why_no_gpu() is None
 
 
+def max_overlap(spans: list[tuple[float, float]]) -> int:
+    """Largest number of spans that overlap."""
+    return max(sum(start <= moment < end for start, end in spans) for moment, _ in spans)
+
+
 def test_the_workflow_runs_four_jobs_at_a_time_and_names_the_cpu_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", path_with_fake_irpipe(tmp_path / "bin"))
+    monkeypatch.setenv("FAKE_GPUS_AT_ONCE", "4")
     targets = [f"results/quick_digits/small/int/seed{k}/pgd.h5" for k in range(12)]
     command = [str(programs() / "python"), "-m", "snakemake", "--cores", "8"]
     command += ["--resources", "gpu=4"]
@@ -180,5 +192,9 @@ def test_the_workflow_runs_four_jobs_at_a_time_and_names_the_cpu_once(
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     lines = (tmp_path / "gpu_uses").read_text(encoding="utf-8").splitlines()
-    check_uses([parse_use(line.split()) for line in lines], 24)
+    uses = [(gpu, float(start), float(end)) for gpu, start, end in map(str.split, lines)]
+    assert len(uses) == 24
+    for gpu in "0123":
+        assert max_overlap([(start, end) for other, start, end in uses if other == gpu]) == 1
+    assert max_overlap([(start, end) for _, start, end in uses]) == 4
     assert run.stderr.count("Computing on the CPU: CUDA_VISIBLE_DEVICES is empty") == 1
