@@ -89,18 +89,41 @@ def count_steps(folder: Path) -> int:
     return len((folder / "steps").read_bytes())
 
 
+def has_state(folder: Path) -> bool:
+    return bool(list(folder.glob(".state/*/state.safetensors")))
+
+
+def wait_for_state(folder: Path, process: int) -> None:
+    """Wait until a training has saved its state, or until its process has ended."""
+    while not has_state(folder) and not os.waitid(
+        os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT
+    ):
+        time.sleep(0.005)
+
+
 def stop_and_run_again(
-    folder: Path, messages: Path, number: int, pause: float, expected: dict[str, bytes]
+    folder: Path,
+    messages: Path,
+    number: int,
+    pause: float,
+    expected: dict[str, bytes],
+    *,
+    in_training: bool,
 ) -> dict[str, Any]:
-    """Start a run, send it the signal after a pause, then run it again to its end."""
+    """Start a run, send it the signal after a pause, then run it again to its end.
+
+    With `in_training`, the pause begins when the first state is saved.
+    """
     child = start_run(folder, messages)
+    if in_training:
+        wait_for_state(folder, child)
     time.sleep(pause)
     begin = time.monotonic()
     os.kill(child, number)
     stop: dict[str, Any] = {"signal": number, "exit_code": wait_for(child)}
     stop["seconds"] = time.monotonic() - begin
     stop["damaged"] = [name for name, data in files_in(folder).items() if data != expected[name]]
-    stop["has_state"] = bool(list(folder.glob(".state/*/state.safetensors")))
+    stop["has_state"] = has_state(folder)
     stop["second_exit_code"] = wait_for(start_run(folder, messages))
     files = files_in(folder)
     stop["different"] = [name for name in NAMES if files.get(name) != expected[name]]
@@ -122,10 +145,14 @@ def stop_often(folder: Path, n_kills: int) -> dict[str, Any]:
     expected = files_in(uninterrupted)
     rng = random.Random(0)
     numbers = [signal.SIGKILL] * n_kills + [signal.SIGTERM, signal.SIGUSR1] * (n_kills * 2 // 5)
-    stops = [
-        stop_and_run_again(folder / str(i), messages, number, rng.uniform(0, duration), expected)
-        for i, number in enumerate(numbers)
-    ]
+    stops = []
+    for i, number in enumerate(numbers):
+        # Half of the signals come early in the training, even if a run takes a third of the time
+        # that the first one took, or three times as long.
+        in_training = i // 2 % 2 == 1
+        pause = rng.uniform(0, duration / 6 if in_training else duration)
+        arguments = (folder / str(i), messages, number, pause, expected)
+        stops.append(stop_and_run_again(*arguments, in_training=in_training))
     return {"n_files": len(expected), "n_steps": count_steps(uninterrupted), "stops": stops}
 
 

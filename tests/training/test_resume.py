@@ -22,18 +22,31 @@ RECIPE = (
 )
 TRAIN = ["train", "--dataset", "digits", "--model", "small", "--recipe", RECIPE]
 ADV = "adv={kind: cross_entropy, adversarial: true}"
+# Saves after every step. The last steps take so many seconds at least.
 SCRIPT = f"""
-import sys
+import sys, time
 from irpipe.training import resume
-resume.SAVE_SECONDS = 0.0  # save after every step
+from irpipe.training.trainer import Trainer
+output, seconds = sys.argv[1:]
+resume.SAVE_SECONDS = 0.0
+step = Trainer.step
+def slow_step(trainer):
+    if trainer.progress.step >= 30:
+        time.sleep(float(seconds))
+    step(trainer)
+Trainer.step = slow_step
 from irpipe.cli import main
-sys.exit(main([*{TRAIN!r}, "--method", {ADV!r}, "--output", sys.argv[1]]))
+sys.exit(main([*{TRAIN!r}, "--method", {ADV!r}, "--output", output]))
 """
+# The last 16 of 46 steps then take 5 s. So a signal comes before the end on a fast machine, too.
+SLOW = 0.3
 
 
-def start(output: Path, python: str | Path | None = None) -> subprocess.Popen[str]:
+def start(
+    output: Path, seconds: float = 0, python: str | Path | None = None
+) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [python or programs() / "python", "-c", SCRIPT, str(output)]
+    command = [python or programs() / "python", "-c", SCRIPT, str(output), str(seconds)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
     )
@@ -72,7 +85,7 @@ def test_killed_training_ends_in_the_same_bytes(
     output = tmp_path / "net.safetensors"
     for pause in (0.0, 0.2):
         begin = time.time_ns()
-        process = start(output)
+        process = start(output, SLOW)
         wait_for_state(output, begin)
         time.sleep(pause)
         process.send_signal(number)
@@ -84,7 +97,7 @@ def test_killed_training_ends_in_the_same_bytes(
 
 def test_a_second_trainer_of_the_same_network_is_refused(tmp_path: Path) -> None:
     output = tmp_path / "net.safetensors"
-    first = start(output, sys.executable)  # which SIGSTOP stops
+    first = start(output, SLOW, sys.executable)  # which SIGSTOP stops
     lock = wait_for_state(output, 0).with_name("lock")
     first.send_signal(signal.SIGSTOP)
     inode = lock.stat().st_ino
@@ -129,7 +142,7 @@ def test_training_without_locks_says_so_first_and_goes_on(
     assert main([*TRAIN[:-1], recipe, "--method", "normal", "--output", str(output)]) == 0
     message, *_ = capsys.readouterr().err.splitlines()
     expected = (
-        rf"{tmp_path}/\.state/\w+: its file system has no locks "
+        rf"{re.escape(str(tmp_path))}/\.state/\w+: its file system has no locks "
         rf"\({os.strerror(number)}\); training goes on without, so do not start it twice"
     )
     assert re.fullmatch(expected, message)
@@ -145,7 +158,7 @@ def test_a_state_folder_that_cannot_be_made_is_named_before_training(
     assert main(command) == 2
     (message,) = capsys.readouterr().err.splitlines()
     assert re.fullmatch(
-        rf"irpipe train: error: {state}/\w+: cannot be created \(Not a directory\); "
+        rf"irpipe train: error: {re.escape(state)}/\w+: cannot be created \(Not a directory\); "
         "give another --state FOLDER",
         message,
     )
