@@ -137,7 +137,7 @@ def test_bad_checkpoints(
     }
     for path, message in messages.items():
         arguments = ("evaluate", "--checkpoint", path, "--attack", ATTACK)
-        assert_refused(rf"{path}: {message}", tmp_path, capsys, *arguments)
+        assert_refused(rf"{re.escape(str(path))}: {message}", tmp_path, capsys, *arguments)
 
 
 def test_no_file_of_another_kind_is_replaced(
@@ -178,14 +178,14 @@ def test_another_shape_is_named(
     path = tmp_path / "pool.safetensors"
     write_checkpoint(path, Checkpoint(small.metadata | {"model": "pool"}, small.tensors))
     arguments = ("evaluate", "--checkpoint", path, "--attack", ATTACK)
-    message = rf"{path}: backbone\.0\.bias is \(16,\); model pool wants \(32,\)"
+    message = rf"{re.escape(str(path))}: backbone\.0\.bias is \(16,\); model pool wants \(32,\)"
     assert_refused(message, tmp_path, capsys, *arguments)
 
 
 def test_bad_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = write(tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte", bytes(10))
     messages = {
-        "mnist": rf"{labels}: found 10 bytes, expected 10008; remove it, .*",
+        "mnist": rf"{re.escape(str(labels))}: found 10 bytes, expected 10008; remove it, .*",
         "minst": r".*no dataset 'minst'; .*'mnist'\?",
         "d={kind: digits, size: 3}": r"datasets\.d\.size: no option 'size'; have: train_eps",
     }
@@ -206,7 +206,7 @@ def test_bad_imports(
     }
     for path, message in messages.items():
         arguments = ("import", path, "--dataset", "mnist", "--model", "small", "--method", "int")
-        assert_refused(rf"{path}: {message}", tmp_path, capsys, *arguments)
+        assert_refused(rf"{re.escape(str(path))}: {message}", tmp_path, capsys, *arguments)
 
 
 def test_bad_reports(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -219,8 +219,11 @@ def test_bad_reports(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture
             ["--figure=f={kind: accuracy_cruve}", result],
         ),
         (r"tables\.t\.title: missing", ["--table=t={kind: accuracy_table}", result]),
-        (rf"{damaged}: cut short or damaged, .*", [f"--table={TABLE}", result, damaged]),
-        (rf"{missing}: no such file; .*", [f"--table={TABLE}", missing]),
+        (
+            rf"{re.escape(str(damaged))}: cut short or damaged, .*",
+            [f"--table={TABLE}", result, damaged],
+        ),
+        (rf"{re.escape(str(missing))}: no such file; .*", [f"--table={TABLE}", missing]),
         (
             r"table_t: expected results of attack 'pgd'; found mine",
             ["--table=t={kind: accuracy_table, title: T}", result],

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -74,5 +75,6 @@ def test_a_key_that_occurs_twice_is_refused(tmp_path: Path) -> None:
     path.write_text(
         "attacks:\n  pgd: {kind: pgd}\n  pgd: {kind: pgd, steps: 1}\n", encoding="utf-8"
     )
-    with pytest.raises(IrpipeError, match=rf"^{path}: not YAML: line 3: key 'pgd' a second time$"):
+    message = rf"^{re.escape(str(path))}: not YAML: line 3: key 'pgd' a second time$"
+    with pytest.raises(IrpipeError, match=message):
         yaml_reader.read_yaml(path)

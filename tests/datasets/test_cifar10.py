@@ -1,6 +1,7 @@
 """CIFAR-10 is that of its official files, in the types of the released code (C.1)."""
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,8 @@ def test_training_images_are_float32_in_the_order_of_the_files(cifar_root: Path)
 
 def test_absent_missing_and_truncated_files_are_refused(cifar_root: Path, tmp_path: Path) -> None:
     with refused(
-        f"{tmp_path}: no CIFAR-10 here; put the folder cifar-10-batches-bin or .*'download: true'"
+        f"{re.escape(str(tmp_path))}: no CIFAR-10 here; "
+        "put the folder cifar-10-batches-bin or .*'download: true'"
     ):
         load("cifar10", tmp_path)
     folder = tmp_path / "cifar-10-batches-bin"

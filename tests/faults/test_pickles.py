@@ -5,6 +5,7 @@ They take seconds at most, and little memory.
 
 import json
 import pickle
+import re
 import resource
 import struct
 import time
@@ -124,7 +125,7 @@ def nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 def refused(path: Path, message: str) -> pytest.RaisesExc[IrpipeError]:
     """Expect one line that begins with the path and a match of `message`."""
-    return pytest.raises(IrpipeError, match=rf"\A{path}: {message}[^\n]*\Z")
+    return pytest.raises(IrpipeError, match=rf"\A{re.escape(str(path))}: {message}[^\n]*\Z")
 
 
 def evaluate(checkpoint: Path) -> int:

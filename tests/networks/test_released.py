@@ -2,6 +2,8 @@
 
 import os
 import pickle
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,7 +32,7 @@ class Call:
 
 def refused(path: Path, message: str) -> pytest.RaisesExc[IrpipeError]:
     """Expect exactly one line that begins with the path."""
-    return pytest.raises(IrpipeError, match=rf"\A{path}: {message}[^\n]*\Z")
+    return pytest.raises(IrpipeError, match=rf"\A{re.escape(str(path))}: {message}[^\n]*\Z")
 
 
 def import_network(path: Path, model: str = "small", dataset: str = "mnist") -> Checkpoint:
@@ -45,7 +47,7 @@ def test_pickles_that_call_are_refused_before_they_run(
     touched = tmp_path / "touched"
     path = tmp_path / "hostile.pkl"
     call = {
-        "system": Call(os.system, f"touch {touched}"),
+        "system": Call(os.system, f"touch {shlex.quote(str(touched))}"),
         "eval": Call(eval, f"open({str(touched)!r}, 'w').close()"),
         "memmap": Call(np.memmap, str(touched), "uint8", "w+", 0, 1),
         "load": Call(np.load, str(touched)),

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +69,7 @@ def read(path: Path) -> Any:
 
 def refused(path: Path, message: str = "") -> pytest.RaisesExc[IrpipeError]:
     """Expect exactly one line that begins with the path."""
-    return pytest.raises(IrpipeError, match=rf"\A{path}: {message}[^\n]*\Z")
+    return pytest.raises(IrpipeError, match=rf"\A{re.escape(str(path))}: {message}[^\n]*\Z")
 
 
 def test_a_result_comes_back(tmp_path: Path) -> None:
