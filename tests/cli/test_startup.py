@@ -2,6 +2,7 @@
 
 import builtins
 import gc
+import math
 import os
 import subprocess
 import sys
@@ -43,8 +44,16 @@ def run_python(folder: Path, *arguments: str) -> tuple[float, str]:
 
 @pytest.mark.parametrize("command", [["check"], ["report", "--help"], ["--version"]])
 def test_commands_without_torch_start_in_half_a_second(tmp_path: Path, command: list[str]) -> None:
-    """Processes on the same core slow each other, so one of ten times counts."""
-    assert any(run_python(tmp_path, "-m", "irpipe", *command)[0] < 0.5 for _ in range(10))
+    """Processes on the same core slow each other, so one of ten times counts.
+
+    A processor that cannot do it needs more than 1.7 s to import torch; three tenths are enough.
+    """
+    seconds = math.inf
+    for _ in range(10):
+        seconds = min(seconds, run_python(tmp_path, "-m", "irpipe", *command)[0])
+        if seconds < 0.5:
+            return
+    assert seconds < 0.3 * min(run_python(tmp_path, "-c", "import torch")[0] for _ in range(3))
 
 
 def test_reports_import_no_torch(tmp_path: Path) -> None:
