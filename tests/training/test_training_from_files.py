@@ -90,17 +90,21 @@ import sys
 from pathlib import Path
 from test_training_from_files import make_trainer, take_steps
 
+def print_peak(pid):
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+print_peak("self")
 trainer = make_trainer(Path(sys.argv[1]))
 assert len(trainer.training) == 2000
 take_steps(trainer, 2)
 for pid in ("self", *(process.pid for process in multiprocessing.active_children())):
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    print(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+    print_peak(pid)
 """
 
 
 def test_memory_does_not_grow_with_the_data_set(shared: Path, tmp_path: Path) -> None:
-    """The 2,000 images would take 1.2 GB."""
+    """The 2,000 images would take 1.2 GB. Two processes have 0.5 GB beyond their libraries."""
     sources = sorted((shared / "datasets" / "restricted_imagenet" / "val").glob("*/*.JPEG"))
     for index in range(2000):
         source = sources[index % len(sources)]
@@ -109,6 +113,6 @@ def test_memory_does_not_grow_with_the_data_set(shared: Path, tmp_path: Path) ->
         path.symlink_to(source)
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     output = subprocess.run(command, cwd=Path(__file__).parent, stdout=subprocess.PIPE, check=True)
-    main_kib, *readers_kib = map(int, output.stdout.split())
+    libraries_kib, main_kib, *readers_kib = map(int, output.stdout.split())
     assert readers_kib
-    assert main_kib + max(readers_kib) < 2**20
+    assert main_kib + max(readers_kib) - 2 * libraries_kib < 2**19
