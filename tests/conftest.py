@@ -14,6 +14,9 @@ from workflow_copy import ROOT, Project, copy_project
 
 # The package sets this, too, but some tests load torch first.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# What a person has set for work with irpipe is no part of the tests.
+for name in ("IRPIPE_DATA", "IRPIPE_CODE", "IRPIPE_LOCK_GPU"):
+    os.environ.pop(name, None)
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +78,10 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with the tests that take a minute: no process is to work alone at the end."""
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Torch draws the same numbers in a test, whichever tests ran before it in the process."""
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.manual_seed(0)

@@ -43,7 +43,8 @@ def test_data_root_prefers_the_argument_to_the_environment(
     monkeypatch.setenv("IRPIPE_DATA", "/env")
     assert data_root(None) == Path("/env")
     assert data_root("a") == Path("a")
-    assert data_root("~") == Path.home()
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert data_root("~") == Path("/home/somebody")
 
 
 @pytest.mark.parametrize(
