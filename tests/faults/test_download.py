@@ -6,6 +6,7 @@ One line says what to do by hand.
 import gc
 import hashlib
 import io
+import re
 import tarfile
 import time
 from collections.abc import Iterator
@@ -60,7 +61,6 @@ class FaultyServer(BaseHTTPRequestHandler):
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(_downloads, "SOCKET_TIMEOUT", 0.3)
     FaultyServer.is_over.clear()
     with ThreadingHTTPServer(("127.0.0.1", 0), FaultyServer) as server:
         Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -94,6 +94,8 @@ def test_a_failed_download_says_what_to_do_and_leaves_no_file(
     kind: str, fault: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = archive()
+    if fault in ("silence", "stall"):  # Any other server has all the time that it needs.
+        monkeypatch.setattr(_downloads, "SOCKET_TIMEOUT", 0.3)
     md5 = "0" * 32 if fault == "wrong checksum" else hashlib.md5(content).hexdigest()
     monkeypatch.setattr(FaultyServer, "fault", fault)
     monkeypatch.setattr(FaultyServer, "content", content)
@@ -103,7 +105,7 @@ def test_a_failed_download_says_what_to_do_and_leaves_no_file(
     monkeypatch.setattr(cifar10, "url", f"{url}cifar-10-python.tar.gz")
     monkeypatch.setattr(cifar10, "tgz_md5", md5)
     begin = time.monotonic()
-    message = rf"\A[^\n]*; {REMEDIES[kind]} {tmp_path}[^\n]*\Z"
+    message = rf"\A[^\n]*; {REMEDIES[kind]} {re.escape(str(tmp_path))}[^\n]*\Z"
     with pytest.raises(IrpipeError, match=message) as caught:
         datasets.load({"kind": kind}, tmp_path, "test", download=True)
     assert time.monotonic() - begin < 10
@@ -132,5 +134,5 @@ def test_a_complete_download_with_the_wrong_files_in_it_is_refused(
 def test_a_download_into_a_file_in_place_of_a_folder_is_refused(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("", encoding="utf-8")
-    with pytest.raises(IrpipeError, match=rf"{path}.*; put "):
+    with pytest.raises(IrpipeError, match=rf"{re.escape(str(path))}.*; put "):
         datasets.load({"kind": kind}, path, "test", download=True)
