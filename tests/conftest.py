@@ -15,7 +15,7 @@ from workflow_copy import ROOT, Project, copy_project
 # The package sets this, too, but some tests load torch first.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # What a person has set for work with irpipe is no part of the tests.
-for name in ("IRPIPE_DATA", "IRPIPE_CODE", "IRPIPE_LOCK_GPU"):
+for name in ("IRPIPE_DATA", "IRPIPE_RELEASED", "IRPIPE_CODE", "IRPIPE_LOCK_GPU"):
     os.environ.pop(name, None)
 
 
