@@ -38,7 +38,9 @@ LIBRARIES = [
     "torch.fx.experimental.symbolic_shapes",
 ]
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex
-FOLDER = Path(tempfile.gettempdir()) / f"warm-python-{SESSION}"
+# The path of a socket has at most 107 bytes.
+TEMPORARY = tempfile.gettempdir()
+FOLDER = Path(TEMPORARY if len(os.fsencode(TEMPORARY)) < 50 else "/tmp") / f"warm-python-{SESSION}"
 # It needs nothing but the standard library, so it starts in a few milliseconds.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys

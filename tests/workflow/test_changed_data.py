@@ -5,6 +5,7 @@ Other names, places and times of the same content change nothing.
 
 import os
 import pickle
+import shlex
 import shutil
 from pathlib import Path
 
@@ -49,8 +50,10 @@ def make(folder: Path) -> None:
     write_images(project.folder / "data" / "val", 4)
     script = project.folder / "bin" / "irpipe"
     script.parent.mkdir()
-    fake = ROOT / "tests" / "fake_irpipe.py"
-    script.write_text(SCRIPT.format(python=programs() / "python", fake=fake), encoding="utf-8")
+    python, fake = (
+        shlex.quote(str(path)) for path in (programs() / "python", ROOT / "tests/fake_irpipe.py")
+    )
+    script.write_text(SCRIPT.format(python=python, fake=fake), encoding="utf-8")
     script.chmod(0o755)
     released = project.folder / "released" / "net.pkl"
     released.parent.mkdir()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -68,10 +69,16 @@ def test_touched_data_and_networks_do_nothing(project: Project) -> None:
 
 
 def test_a_git_checkout_does_nothing(project: Project) -> None:
+    # Neither a person's settings nor, within a hook, the variables of another repository.
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    environment |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+
     def git(*command: str) -> None:
         person = ["-c", "user.name=somebody", "-c", "user.email=somebody@localhost"]
         command_line = ["git", *person, *command]
-        subprocess.run(command_line, cwd=project.folder, check=True, capture_output=True)
+        subprocess.run(
+            command_line, cwd=project.folder, env=environment, check=True, capture_output=True
+        )
 
     (project.folder / ".gitignore").write_text("results/\n.snakemake/\n", encoding="utf-8")
     git("init", "--initial-branch", "main")
@@ -178,7 +185,7 @@ def test_a_killed_snakemake_goes_on_after_unlock(project: Project) -> None:
     network = project.folder / INT_RUN / "network.safetensors"
     irpipe = project.folder / "bin/irpipe"
     irpipe.parent.mkdir()
-    script = f"#!/bin/sh\necho started; echo half > {network}; exec sleep 60\n"
+    script = f"#!/bin/sh\necho started; echo half > {shlex.quote(str(network))}; exec sleep 60\n"
     irpipe.write_text(script, encoding="utf-8")
     irpipe.chmod(0o755)
     project.config["methods"]["int"]["reg_weight"] = 0.02
