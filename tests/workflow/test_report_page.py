@@ -21,12 +21,15 @@ PAGE_OPTIONS = [
     "--report-stylesheet",
     "workflow/report/page.css",
 ]
+# Waits until React has drawn, all transitions have ended and all images are decoded.
+DRAWN = """
+  for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+  await Promise.allSettled(document.getAnimations().map(animation => animation.finished));
+  await Promise.allSettled([...document.images].map(image => image.decode()));
+"""
 CLICK = """
-(async () => {{
   const all = [...document.querySelectorAll("{selector}")];
   all.filter(element => element.innerText.includes("{text}")).at(-1).{action};
-  await new Promise(resolve => setTimeout(resolve, 300));
-}})()
 """
 IMAGE = "document.querySelector('#app img:not(nav img)')"
 CONTENT = "document.querySelector('#app img:not(nav img), #app iframe')"
@@ -44,9 +47,14 @@ def box(element: str) -> str:
     )
 
 
+def act(page: Page, script: str) -> None:
+    """Run JavaScript that changes the page, and wait until the page shows it."""
+    page.run(f"(async () => {{{script}{DRAWN}}})()")
+
+
 def click(page: Page, selector: str, text: str, action: str = "click()") -> None:
     """Click the last element that matches the selector and has the text."""
-    page.run(CLICK.format(selector=selector, text=text, action=action))
+    act(page, CLICK.format(selector=selector, text=text, action=action))
 
 
 def click_entry(page: Page, label: str, index: int) -> None:
@@ -55,7 +63,7 @@ def click_entry(page: Page, label: str, index: int) -> None:
 
 
 def open_list(page: Page, category: str, subcategory: str) -> None:
-    page.run("app.setView({navbarMode: 'menu'})")
+    act(page, "app.setView({navbarMode: 'menu'});")
     for text in filter(None, (category, subcategory)):
         click(page, "nav a", text)
 
