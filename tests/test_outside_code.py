@@ -231,16 +231,6 @@ def test_a_model_whose_logits_are_not_those_of_its_maps_is_refused(folder: Path)
         build("./model.py", (1, 28, 28), 10)
 
 
-@pytest.mark.parametrize("options", ["3", "3, 2, 1", "3, padding=1, dilation=2"])
-def test_a_last_convolution_that_the_maps_would_not_follow_is_refused(
-    options: str, folder: Path
-) -> None:
-    text = INVERTED.replace("nn.Identity(), None", f"nn.Identity(), nn.Conv2d(1, 1, {options})")
-    (folder / "model.py").write_text(text.replace("Inverted(nn", "Network(nn"), encoding="utf-8")
-    with refused(r"\./model\.py: build gave a Network with Conv2d\(.*expected a convolution of"):
-        build("./model.py", (1, 28, 28), 10)
-
-
 def networks(**entry: Any) -> dict[str, Any]:
     """A config with one `networks` entry that trains nothing."""
     own = {"dataset": "digits", "model": "own", "methods": ["mine"], "attacks": ["pgd"]}

@@ -20,6 +20,7 @@ RECIPE = (
 )
 OBJECTIVE = "def objective(network, images, labels): "
 LOAD = "def load(root, split, download=False): "
+FACTS = "from irpipe.datasets.digits import *\n"
 BUILD = "def build(shape, classes): "
 # A module that stops a method when it is called, without a frame of the method's own file.
 HELPER = """
@@ -55,8 +56,8 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("option", "code", "message", "is_theirs"),
     [
         ("--method", f"{OBJECTIVE}raise KeyError('a')", "KeyError: 'a'", True),
-        ("--method", f"{OBJECTIVE}return 3", "AttributeError: 'int' object has no", False),
-        ("--dataset", f"{LOAD}return None", "AttributeError: .* has no attribute 'SHAPE'", False),
+        ("--method", f"{OBJECTIVE}return 3 / 0", "ZeroDivisionError: division by zero", True),
+        ("--dataset", f"{FACTS}{LOAD}return 3 / 0", "ZeroDivisionError: division by zero", True),
         ("--model", f"{BUILD}raise SystemExit", "SystemExit", True),
         ("--model", "N = 3", "AttributeError: .* has no attribute 'build'", False),
     ],

@@ -77,7 +77,8 @@ def test_an_image_is_resized_by_its_shorter_side_and_cropped_to_its_centre(tmp_p
     pixels = np.zeros((8, 24), np.uint8)
     pixels[:, 6:18] = 255
     save(tmp_path / "a" / "x.png", pixels)
-    image = load(entry(tmp_path, channels=1), Path("unused"), "test").images[:]
+    options = entry(tmp_path, channels=1, classes=["a", "b"])
+    image = load(options, Path("unused"), "test").images[:]
     assert torch.equal(image, torch.ones(1, 1, 4, 4))
 
 

@@ -38,6 +38,11 @@ def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str,
     """The names of an external network, none for another, and the entry of its data set."""
     if not args.external:
         path = Path(args.checkpoint)
+        if path.suffix != ".safetensors":
+            raise IrpipeError(
+                f"--checkpoint {path}: no NET.safetensors; for a network from elsewhere, say "
+                "--external MODEL/METHOD and --dataset, or use irpipe stress"
+            )
         metadata = read_checkpoint(path).identity(path)
         return {}, config.resolve_named("datasets", metadata["data"], f"{path}: data")
     if not args.dataset:

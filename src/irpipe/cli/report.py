@@ -6,7 +6,8 @@ from pathlib import Path
 
 from irpipe import code_hash
 from irpipe.cli import _arguments
-from irpipe.outside_code import import_kind
+from irpipe.errors import IrpipeError
+from irpipe.outside_code import import_kind, is_outside
 from irpipe.results.job_costs import read_job_costs
 from irpipe.results.result import read_result
 from irpipe.results.training_log import read_training_log
@@ -36,6 +37,10 @@ def run(args: argparse.Namespace) -> None:
     kind = import_kind("reports", options["kind"])
     report: Callable[..., list[Path]] = kind.report
     keywords = {key: value for key, value in options.items() if key != "kind"}
+    for path in args.results:
+        # The costs of jobs are those of a folder; a file beside the config may show them, too.
+        if path.is_dir() and options["kind"] != "job_costs" and not is_outside(options["kind"]):
+            raise IrpipeError(f"{path}: is a folder; name the results in it, {path}/*.h5")
     results = [READERS.get(path.suffix, read_result)(path) for path in args.results]
     paths = report(results, args.output / f"{section.removesuffix('s')}_{name}", **keywords)
     checksums = paths[0].with_suffix(CHECKSUM_SUFFIX)

@@ -238,12 +238,15 @@ def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNet
 
     source = args.checkpoint
     if source.endswith(".safetensors"):
+        loaded = load_for_attack(Path(source), device)
         if args.dataset or args.name:
             raise IrpipeError(f"--dataset, --name: {source} has both itself; leave them out")
-        return load_for_attack(Path(source), device)
-    if ":" not in source and not source.endswith(".pt2"):
+        return loaded
+    module, _, function = source.rpartition(":")
+    if not (source.endswith(".pt2") or (module and function.isidentifier())):
         raise IrpipeError(
-            f"{source}: none of NET.safetensors, NET.pt2, FILE.py:function and module:function"
+            f"{source}: none of NET.safetensors, NET.pt2, FILE.py:function and module:function; "
+            "such a function returns a torch.nn.Module with its weights"
         )
     if not args.dataset:
         raise IrpipeError(f"--dataset: missing; {source} does not say what its images are")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import reprlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,8 @@ from irpipe.outside_code import import_kind, is_outside
 
 Split = Literal["train", "test"]
 HASH_BATCH_SIZE = 64
+# The constants of a kind that `DatasetFacts` holds, in its order.
+_FACTS = ("SHAPE", "CLASS_NAMES", "EVAL_EPS", "TRAIN_EPS", "N_VALIDATION")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,23 +153,60 @@ def facts(options: dict[str, Any]) -> DatasetFacts:
     if hasattr(module, "facts"):
         arguments = {key: value for key, value in options.items() if key != "kind"}
         computed: DatasetFacts = module.facts(**arguments)
-        return computed
+        return _checked_facts(computed, options["kind"])
+    missing = [name for name in _FACTS if not hasattr(module, name)]
+    if missing:
+        raise IrpipeError(f"{options['kind']}: has no {missing[0]}; expected {', '.join(_FACTS)}")
+    return _checked_facts(DatasetFacts(*(getattr(module, n) for n in _FACTS)), options["kind"])
+
+
+def _checked_facts(known: DatasetFacts, kind: str) -> DatasetFacts:
+    """What is known of a data set of `kind`. Raises IrpipeError if its file says it wrongly."""
+    if not isinstance(known, DatasetFacts):
+        raise IrpipeError(f"{kind}: facts gave a {type(known).__name__}, expected DatasetFacts")
+    shape, names, eval_eps, train_eps, n_validation = known
+    is_shape = _are(int, shape) and len(shape) == 3 and min(shape) > 0
+    is_names = _are(str, names) and len(set(names)) == len(names) > 1
+    is_eps = _are(int | float, eval_eps) and all(0 <= eps <= 1 for eps in eval_eps)
+    is_number = isinstance(train_eps, int | float) and 0 <= train_eps <= 1
+    is_count = isinstance(n_validation, int) and n_validation >= 0
+    rules = {
+        "SHAPE": (is_shape, shape, "(C, H, W), such as (1, 28, 28)"),
+        "CLASS_NAMES": (is_names, names, "two different texts or more, such as ('no', 'yes')"),
+        "EVAL_EPS": (is_eps, eval_eps, "numbers from 0 to 1, such as (0.0, 0.1)"),
+        "TRAIN_EPS": (is_number, train_eps, "a number from 0 to 1"),
+        "N_VALIDATION": (is_count, n_validation, "a whole number from 0"),
+    }
+    for name, (is_right, found, expected) in rules.items():
+        if not is_right:
+            raise IrpipeError(f"{kind}: {name} is {reprlib.repr(found)}, expected {expected}")
     return DatasetFacts(
-        module.SHAPE,
-        module.CLASS_NAMES,
-        module.EVAL_EPS,
-        module.TRAIN_EPS,
-        module.N_VALIDATION,
+        (shape[0], shape[1], shape[2]), tuple(names), tuple(eval_eps), train_eps, n_validation
     )
+
+
+def _are(types: Any, values: Any) -> bool:
+    """Whether `values` is a list or tuple of one or more values of these types."""
+    is_list = isinstance(values, list | tuple) and len(values) > 0
+    return is_list and all(isinstance(value, types) for value in values)
 
 
 def load(options: dict[str, Any], root: Path, split: Split, download: bool = False) -> Images:
     """Load one split of a data set, as `Dataset.load` does.
 
-    `options` is its resolved entry `{kind, ...}`.
+    `options` is its resolved entry `{kind, ...}`. A kind may be a file of anybody, so what it gives
+    is checked: raises IrpipeError as `validated_images` does.
     """
     arguments = {key: value for key, value in options.items() if key != "kind"}
-    return get_dataset(options["kind"]).load(root, split, download, **arguments)
+    loaded = get_dataset(options["kind"]).load(root, split, download, **arguments)
+    known, location = facts(options), f"{options['kind']}, {split} images"
+    if not isinstance(loaded, Images):
+        raise IrpipeError(f"{location}: load gave a {type(loaded).__name__}, expected Images")
+    n_classes = len(known.class_names)
+    if isinstance(loaded.images, ImageFiles):
+        _check_labels(loaded.labels, loaded.images, known.shape, n_classes, location)
+        return Images(loaded.images, loaded.labels.long())
+    return validated_images(loaded.images, loaded.labels, known.shape, n_classes, location)
 
 
 def data_root(argument: str | Path | None) -> Path:
@@ -188,37 +228,57 @@ def validated_images(
 
     `shape` is (C, H, W). Else raises IrpipeError, naming `location`.
     """
-    _check_types(images, labels, location)
+    _check_types(images, location)
+    _check_labels(labels, images, shape, n_classes, location)
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    # Written so that NaN, which fails every comparison, is refused.
+    if not (low >= 0 and high <= 1):
+        raise IrpipeError(f"{location}: pixels from {low:g} to {high:g}, expected 0 to 1")
+    return Images(images.detach().contiguous(), labels.long())
+
+
+def _check_labels(
+    labels: Any,
+    images: Tensor | ImageFiles,
+    shape: tuple[int, int, int],
+    n_classes: int,
+    location: str | Path,
+) -> None:
+    """Raise IrpipeError unless there is one label of the classes for each image of `shape`."""
+    _check_whole(labels, location)
     n_labels = len(labels)
-    if n_labels == 0 or images.shape != (n_labels, *shape):
+    if n_labels == 0 or tuple(images.shape) != (n_labels, *shape):
         expected = [n_labels or "N", *shape]
         raise IrpipeError(
             f"{location}: images of shape {list(images.shape)} for {n_labels} labels, "
             f"expected {expected}"
         )
-    low, high = (bound.item() for bound in images.aminmax())
-    # Written so that NaN, which fails every comparison, is refused.
-    if not (low >= 0 and high <= 1):
-        raise IrpipeError(f"{location}: pixels from {low:g} to {high:g}, expected 0 to 1")
     first, last = (int(bound) for bound in labels.aminmax())
     if first < 0 or last >= n_classes:
         raise IrpipeError(
             f"{location}: labels from {first} to {last}, expected 0 to {n_classes - 1}"
         )
-    return Images(images.contiguous(), labels.long())
 
 
-def _check_types(images: Any, labels: Any, location: str | Path) -> None:
-    """Raise IrpipeError unless images are floating point and labels are whole numbers `[N]`."""
-    for name, value in (("images", images), ("labels", labels)):
-        if not isinstance(value, Tensor):
-            type_name = type(value).__name__
-            raise IrpipeError(f"{location}: {name} of type {type_name}, expected a torch.Tensor")
+def _require_tensor(name: str, value: Any, location: str | Path) -> None:
+    if not isinstance(value, Tensor):
+        type_name = type(value).__name__
+        raise IrpipeError(f"{location}: {name} of type {type_name}, expected a torch.Tensor")
+
+
+def _check_types(images: Any, location: str | Path) -> None:
+    """Raise IrpipeError unless images are float32 or float64."""
+    _require_tensor("images", images, location)
     if images.dtype not in (torch.float32, torch.float64):
         raise IrpipeError(
             f"{location}: images of {images.dtype}, expected torch.float32 or torch.float64 in "
             "[0, 1]; divide levels of 0 to 255 by 255"
         )
+
+
+def _check_whole(labels: Any, location: str | Path) -> None:
+    """Raise IrpipeError unless labels are whole numbers `[N]`."""
+    _require_tensor("labels", labels, location)
     is_whole = not (labels.is_floating_point() or labels.is_complex())
     if not is_whole or labels.dim() != 1:
         raise IrpipeError(

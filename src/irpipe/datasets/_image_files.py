@@ -50,8 +50,23 @@ class ImageFiles:
 
     def __getitem__(self, rows: slice | np.ndarray | Tensor) -> Tensor:
         """Read the images at `rows`, `[n, C, H, W]`."""
-        images = [self.read(self.paths[row]) for row in np.arange(len(self))[rows]]
+        images = [self._read(self.paths[row]) for row in np.arange(len(self))[rows]]
         return torch.stack(images) if images else torch.empty(0, *self.shape[1:])
+
+    def _read(self, path: Path) -> Tensor:
+        """Read one image. `read` may be of anybody: raises IrpipeError if it gives another one."""
+        image = self.read(path)
+        shape = self.shape[1:]
+        if not isinstance(image, Tensor) or (image.dtype, image.shape) != (self.dtype, shape):
+            found = type(image).__name__
+            if isinstance(image, Tensor):
+                found = f"{image.dtype} {list(image.shape)}"
+            raise IrpipeError(f"{path}: read as {found}, expected {self.dtype} {list(shape)}")
+        low, high = (bound.item() for bound in image.aminmax())
+        # Written so that NaN, which fails every comparison, is refused.
+        if not (low >= 0 and high <= 1):
+            raise IrpipeError(f"{path}: pixels from {low:g} to {high:g}, expected 0 to 1")
+        return image
 
     def part(self, rows: slice) -> "ImageFiles":
         """The files at `rows`, unread."""

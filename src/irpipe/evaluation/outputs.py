@@ -6,7 +6,8 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from irpipe.attacks import AttackBatch, AttackOutput
 from irpipe.results.packed_bytes import pack
@@ -24,10 +25,27 @@ def outputs_of(
     """Yield what the attack of the module `kind` yields, without gradients.
 
     It gets copies of the images and labels, which it may change. `is_outside` says that it is a
-    file next to the config; then it may also change what it has yielded. Raises RuntimeError if it
-    yields nothing, something else, or other `extras` than before.
+    file next to the config; then it may also change what it has yielded, and the next attack meets
+    the same network. Raises RuntimeError if it yields nothing, something else, or other `extras`
+    than before, or if it changes the network's weights.
     """
-    outputs = kind.attack(lent(batch), **options)
+    before = _Before(batch.network) if is_outside else None
+    try:
+        for output in _checked_outputs(kind.attack(lent(batch), **options)):
+            if before:
+                before.restore()
+            images = _detached(output.images, is_outside)
+            if is_outside and images.is_floating_point():
+                images = images.to(batch.images)  # float64 of numpy, for example
+            extras = {name: _detached(array, is_outside) for name, array in output.extras.items()}
+            yield output._replace(images=images, extras=extras)
+    finally:
+        if before:
+            before.restore()
+
+
+def _checked_outputs(outputs: Any) -> Iterator[AttackOutput]:
+    """Yield what an attack yields. Raises RuntimeError as `outputs_of` does."""
     # An AttackOutput and a Tensor are iterable, too.
     if isinstance(outputs, AttackOutput | Tensor) or not isinstance(outputs, Iterable):
         returned = type(outputs).__name__
@@ -40,10 +58,27 @@ def outputs_of(
             names = found
         if found != names:
             raise RuntimeError(f"the attack yielded the extras {found} after {names}")
-        extras = {name: _detached(array, is_outside) for name, array in output.extras.items()}
-        yield output._replace(images=_detached(output.images, is_outside), extras=extras)
+        yield output
     if names is None:
         raise RuntimeError("the attack yielded nothing")
+
+
+class _Before:
+    """What the code of an attack might change for all that comes after it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.state = {name: value.clone() for name, value in network.state_dict().items()}
+        self.has_gradients, self.dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+
+    def restore(self) -> None:
+        """Undo such a change. Raise RuntimeError if it was one of the network's weights."""
+        torch.set_grad_enabled(self.has_gradients)
+        torch.set_default_dtype(self.dtype)
+        for name, value in self.network.state_dict().items():
+            if not torch.equal(value, self.state[name]):
+                self.network.load_state_dict(self.state)
+                raise RuntimeError(f"the attack changed the network's {name}; change a copy")
 
 
 def _check(output: Any) -> None:

@@ -26,6 +26,9 @@ from torch import Tensor
 
 from irpipe.ascent.gradient_ascent import chain_gradient, objective_gradient
 
+# Where the inner maximisation starts.
+Init = Literal["uniform", "gaussian"]
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -47,7 +50,7 @@ class Objective:
     uses_adversarial: bool = True
     # Where the inner maximisation starts: at the clean images plus uniform noise in [-eps, eps],
     # or plus 0.001 times normal noise (C.3 T8).
-    init: Literal["uniform", "gaussian"] = "uniform"
+    init: Init = "uniform"
     # Whether the gradient of the inner loss for one image does not depend on the other images,
     # except for a factor common to all. Parts of a batch may then be perturbed in parallel.
     separable: bool = False

@@ -16,7 +16,6 @@ from irpipe.errors import IrpipeError, first_line
 from irpipe.networks.input_conv import InputConv2d
 from irpipe.networks.max_pool import MaxPool2d
 from irpipe.networks.network import Network, own_methods
-from irpipe.networks.two_layer import is_plain
 from irpipe.outside_code import import_kind, is_outside
 
 
@@ -113,7 +112,7 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
     function = import_kind("models", model).build
     try:
         network = function(tuple(shape), n_classes)
-    except Exception as error:  # It is the file's own code.
+    except (Exception, SystemExit) as error:  # It is the file's own code.
         raise IrpipeError(f"{model}: build fails ({first_line(error)})") from error
     if not isinstance(network, Network):
         found = type(network).__name__
@@ -123,22 +122,60 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
             f"{model}: build gave a Network with its own {own[0]}, which attacks would not follow; "
             "put what it does into the backbone"
         )
-    if network.last_conv is not None and not _keeps_size(network.last_conv):
-        raise IrpipeError(
-            f"{model}: build gave a Network with {network.last_conv} as last_conv; expected a "
-            "convolution of stride 1 whose padding keeps the size, or put it into the backbone"
-        )
     if len(network.head) != n_classes:
         raise IrpipeError(
             f"{model}: build gave a head of {len(network.head)} classes; expected {n_classes}"
         )
+    _check_weights(network, model)
+    _check_last_conv(network.last_conv, model)
+    _check_features(network, shape, model)
     return network
 
 
-def _keeps_size(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is as `Network.map_convolution` takes it to be."""
-    size = layer.kernel_size[0]
-    return is_plain(layer) and layer.stride == (1, 1) and layer.padding == (size // 2, size // 2)
+def _check_weights(network: Network, model: str) -> None:
+    """Raise IrpipeError unless each weight is float32 and is to be trained."""
+    for name, weight in network.named_parameters():
+        if isinstance(weight, nn.UninitializedParameter):
+            raise IrpipeError(f"{model}: build gave {name} without a shape; say how many inputs")
+        if weight.dtype != torch.float32:
+            raise IrpipeError(f"{model}: build gave {name} of {weight.dtype}, expected float32")
+        if not weight.requires_grad:
+            raise IrpipeError(f"{model}: build gave {name} that is not trained; make it a buffer")
+
+
+def _check_last_conv(conv: nn.Conv2d | None, model: str) -> None:
+    """Raise IrpipeError if `Network.maps` would not compute what the last convolution does."""
+    if conv is None:
+        return
+    if type(conv) not in (nn.Conv2d, InputConv2d):
+        raise IrpipeError(f"{model}: last_conv is a {type(conv).__name__}, expected a Conv2d")
+    side = conv.kernel_size[0]
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, side, padding=side // 2, device="meta")
+    names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    for name in names:
+        found, expected = getattr(conv, name), getattr(plain, name)
+        if found != expected:
+            raise IrpipeError(f"{model}: last_conv has {name} {found}, expected {expected}")
+    if side % 2 == 0:
+        raise IrpipeError(f"{model}: last_conv has kernel_size {side}, expected an odd one")
+
+
+def _check_features(network: Network, shape: Sequence[int], model: str) -> None:
+    """Raise IrpipeError unless the network gives as many feature maps as its head has columns."""
+    n_features = network.head.shape[1]
+    try:
+        with torch.no_grad():
+            found = network.eval().features(torch.zeros(2, *shape)).shape
+    except (Exception, SystemExit) as error:  # It is the file's own code.
+        reason = first_line(error)
+        raise IrpipeError(f"{model}: cannot take images {[2, *shape]} ({reason})") from error
+    finally:
+        network.train()
+    if len(found) != 4 or found[:2] != (2, n_features):
+        expected = f"[2, {n_features}, h, w]"
+        raise IrpipeError(
+            f"{model}: gives feature maps {list(found)} for two images; expected {expected}"
+        )
 
 
 def build_with_weights(

@@ -45,14 +45,18 @@ class Checkpoint:
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint as safetensors, atomically, and verify it by reading it back."""
+    import torch
     from safetensors.torch import save
 
     # There is one key only, because safetensors writes several in no fixed order, and equal
     # networks must be equal bytes.
     metadata = checkpoint.metadata | {CONTENT_SHA256_KEY: checkpoint.sha256}
     header = {"irpipe": json.dumps(metadata, sort_keys=True)}
-    # Channels-last tensors are not contiguous.
-    tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
+    # Channels-last tensors are not contiguous, and a layer that is used twice has two names.
+    tensors = {
+        name: tensor.clone(memory_format=torch.contiguous_format)
+        for name, tensor in checkpoint.tensors.items()
+    }
     with atomic_write(path) as temporary:
         temporary.write_bytes(save(tensors, header))
         read_checkpoint(temporary)
@@ -83,7 +87,10 @@ def _load_checkpoint(path: Path) -> Checkpoint:
     header = json.loads(content[8 : 8 + header_bytes]).get("__metadata__") or {}
     not_ours = f"{path}: a safetensors file, but not an irpipe checkpoint"
     if "irpipe" not in header:
-        raise IrpipeError(f"{not_ours} (no irpipe metadata)")
+        raise IrpipeError(
+            f"{not_ours} (no irpipe metadata); for weights of your own network, name a function "
+            "FILE.py:function that loads them"
+        )
     metadata = json.loads(header["irpipe"])
     if not isinstance(metadata, dict):
         raise IrpipeError(f"{not_ours} (its irpipe metadata is no mapping)")

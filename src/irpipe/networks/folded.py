@@ -29,7 +29,8 @@ class FoldedNetwork:
         self.shape = shape
         # This backbone shares the weights, but no gradient is computed for them.
         fixed = {id(weight): weight.detach() for weight in network.backbone.parameters()}
-        self.backbone = copy.deepcopy(network.backbone, fixed)
+        # It has no dropout and no batch statistics: an image's logits depend on it alone.
+        self.backbone = copy.deepcopy(network.backbone, fixed).eval()
         with torch.no_grad():
             # By the value of `positive_head`.
             self.map_convolutions = {

@@ -8,6 +8,7 @@ import torch
 
 from irpipe.errors import IrpipeError
 from irpipe.networks.checkpoint import Checkpoint
+from irpipe.outside_code import plain_name
 from irpipe.runtime.progress import progress
 from irpipe.runtime.threads import training_threads
 from irpipe.training.plan import TrainingPlan
@@ -29,7 +30,7 @@ def train(
     network.
     """
     trainer = Trainer(plan, data_dir, device)
-    label = f"train {plan.dataset}/{plan.model}/{plan.method}/seed{plan.run}"
+    label = f"train {plan.dataset}/{plain_name(plan.model)}/{plan.method}/seed{plan.run}"
     with (
         training_threads(),
         ResumableState(state_dir, trainer) as state,

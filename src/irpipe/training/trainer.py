@@ -23,9 +23,10 @@ from irpipe.methods import Objective
 from irpipe.networks.architectures import build
 from irpipe.networks.checkpoint import Checkpoint
 from irpipe.networks.network import Classifier
-from irpipe.outside_code import import_kind
+from irpipe.outside_code import import_kind, is_outside
 from irpipe.runtime.device import versions
 from irpipe.training.adam import step_sizes
+from irpipe.training.check_method import check_method
 from irpipe.training.draws import Draw, drawn_ahead
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.training_step import TrainingStep
@@ -60,6 +61,7 @@ class Trainer:
         dataset = facts(plan.data)
         images = load(plan.data, data_dir, "train")
         self.plan = plan
+        self.has_own_code = is_outside(plan.model) or is_outside(plan.options["kind"])
         self.recipe = plan.recipe
         self.device = device
         n = dataset.n_validation
@@ -76,7 +78,10 @@ class Trainer:
         method = import_kind("methods", plan.options["kind"])
         options = {key: value for key, value in plan.options.items() if key != "kind"}
         objective = cast(Callable[..., Objective], partial(method.objective, **options))
-        self.network = build(plan.model, dataset.shape, len(dataset.class_names))
+        # `draw_weights` leaves linear layers and others as they were made, with torch's numbers.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(plan.seed)
+            self.network = build(plan.model, dataset.shape, len(dataset.class_names))
         draw_weights(self.network, np.random.RandomState(plan.seed))
         self.network.move_to(device)
         self.training_step = TrainingStep(self.network, objective, self.recipe, dataset.shape)
@@ -86,6 +91,9 @@ class Trainer:
         self.schedule = torch.tensor(np.stack(schedule, axis=1), dtype=torch.float32).to(device)
         self.noise_shape = self.recipe["batch_size"], *dataset.shape
         # The method's traits, from a blank image: they are the same for every batch.
+        if is_outside(plan.options["kind"]):
+            folded, labels = self.training_step.folded(), self.training.labels
+            check_method(objective, folded, labels, plan.options["kind"])
         with torch.no_grad():
             blank = torch.zeros(1, *dataset.shape, device=device)
             self.traits = objective(self.training_step.folded(), blank, self.training.labels[:1])
@@ -119,6 +127,8 @@ class Trainer:
 
     def step(self) -> None:
         """Take one step. Each `STEPS_PER_CHECK` steps and after each epoch, call `check`."""
+        if self.has_own_code:  # It may draw numbers by torch, such as those of dropout.
+            torch.manual_seed(self.plan.seed * self.n_steps + self.progress.step)
         draw = next(self.draws)
         images, labels = self._next_batch(draw.order)
         noise = None if draw.noise is None else draw.noise.to(self.device, non_blocking=True)
@@ -181,7 +191,8 @@ class Trainer:
             rows = self.progress.order[:complete].reshape(self.steps_per_epoch, -1)
             self.batches = self.training.batches(rows[self.progress.step % self.steps_per_epoch :])
         images, labels = next(self.batches)
-        return images.to(self.device), labels
+        # Images of float64 are for attacks (C.1); weights are float32.
+        return images.to(self.device).float(), labels
 
     def validate(self) -> LogLine:
         """Accuracy on the held-out images, clean and after PGD; None if there are no such images.
@@ -193,7 +204,7 @@ class Trainer:
         n_clean = n_attacked = 0
         for start in range(0, len(self.validation), VALIDATION_BATCH_SIZE):
             rows = slice(start, start + VALIDATION_BATCH_SIZE)
-            images = self.validation.images[rows].to(self.device)
+            images = self.validation.images[rows].to(self.device).float()
             labels = self.validation.labels[rows]
             n_clean += _count_correct(folded, images, labels)
             n_attacked += _count_correct(folded, self._pgd(folded, images, labels), labels)
