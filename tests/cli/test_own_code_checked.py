@@ -21,7 +21,8 @@ DATASET = """
 import torch
 from irpipe.datasets import ImageFiles, Images, digits
 
-SHAPE, CLASS_NAMES, EVAL_EPS, TRAIN_EPS, N_VALIDATION = (1, 8, 8), list("0123456789"), [0, .1], .1, 9
+SHAPE, CLASS_NAMES = (1, 8, 8), list("0123456789")
+EVAL_EPS, TRAIN_EPS, N_VALIDATION = [0, .1], .1, 9
 
 def read(path):
     return torch.full((1, 8, 8), float("nan"))
@@ -67,6 +68,9 @@ def attack(batch, *, eps: EpsList):
     yield AttackOutput(1, images)
     {after}
 """
+
+
+ZERO = "[each.detach().zero_() for each in batch.network.parameters()]"
 
 
 @pytest.fixture(autouse=True)
@@ -250,13 +254,13 @@ def arrays(path: str) -> dict[str, np.ndarray]:
         ("torch.set_grad_enabled(False)", "", ""),
         ("torch.set_default_dtype(torch.float64)", "", ""),
         (
-            "[each.detach().zero_() for each in batch.network.parameters()]",
+            ZERO,
             "",
             "changed the network's",
         ),
         (
             "",
-            "[each.detach().zero_() for each in batch.network.parameters()]",
+            ZERO,
             "changed the network's",
         ),
     ],

@@ -70,7 +70,7 @@ DIGITS = ["--dataset", "digits"]
     ("arguments", "message"),
     [
         (["no_such_module:make", *DIGITS], "module 'no_such_module' cannot be imported"),
-        ([":make", *DIGITS], "module '' cannot be imported"),
+        ([":make", *DIGITS], ":make: none of NET.safetensors"),
         (["missing.pt2", *DIGITS], "missing.pt2: no such file"),
         (["text.pt2", *DIGITS], "text.pt2: not a readable torch.export file"),
         (

@@ -112,7 +112,7 @@ def build(model: str, shape: Sequence[int], n_classes: int) -> Network:
     function = import_kind("models", model).build
     try:
         network = function(tuple(shape), n_classes)
-    except (Exception, SystemExit) as error:  # It is the file's own code.
+    except Exception as error:  # It is the file's own code.
         raise IrpipeError(f"{model}: build fails ({first_line(error)})") from error
     if not isinstance(network, Network):
         found = type(network).__name__
