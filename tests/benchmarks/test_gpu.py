@@ -54,7 +54,7 @@ def test_make_docs_puts_the_measurements_on_the_page_and_keeps_the_others(
     for name in ("reproduction.md", "verdict.md", "benchmarks.md"):
         assert (docs / name).read_bytes() == (DOCS / name).read_bytes()
     text = (docs / "benchmarks_gpu.md").read_text(encoding="utf-8")
-    assert "on: NVIDIA H100; " in text
+    assert "on:\n\n- NVIDIA H100; " in text
     assert "*Not run.*" not in text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert [row for row in rows if "---" not in row] == [
