@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from dataset_checks import assert_sound, load, refused
 from PIL import Image
 
@@ -67,6 +68,22 @@ def test_the_complete_image_is_resized_as_cv2_does(tmp_path: Path) -> None:
     expected = (pixels[::2, 1::3] + pixels[1::2, 1::3] + 1) // 2
     assert data.labels.tolist() == [1]
     assert np.array_equal(data.images[:].numpy() * 255, np.broadcast_to(expected, (1, 3, 224, 224)))
+
+
+def test_an_image_has_the_same_bytes_with_any_number_of_threads(tmp_path: Path) -> None:
+    """If torch shared out this image, some of its pixels would be one level off."""
+    path = tmp_path / "val" / "n02123045" / "a.JPEG"
+    save(np.random.RandomState(1).randint(256, size=(100, 448, 3)).astype(np.uint8), path)
+    n_threads = torch.get_num_threads()
+    read = []
+    try:
+        for n in (1, 2, 7):
+            torch.set_num_threads(n)
+            read.append(load("restricted_imagenet", tmp_path, "test").images[:])
+    finally:
+        torch.set_num_threads(n_threads)
+    assert torch.equal(read[0], read[1])
+    assert torch.equal(read[0], read[2])
 
 
 @pytest.mark.parametrize("mode", ["grey", "RGB"])

@@ -11,6 +11,7 @@ from PIL import Image
 
 from irpipe import config
 from irpipe.datasets import Images, _image_files
+from irpipe.runtime.threads import training_threads
 from irpipe.training.plan import TrainingPlan
 from irpipe.training.resume import restore_state, training_state
 from irpipe.training.trainer import Trainer
@@ -44,8 +45,9 @@ def make_trainer(root: Path) -> Trainer:
 
 
 def take_steps(trainer: Trainer, n_steps: int) -> None:
-    for _ in range(n_steps):
-        trainer.step()
+    with training_threads():
+        for _ in range(n_steps):
+            trainer.step()
 
 
 @pytest.fixture

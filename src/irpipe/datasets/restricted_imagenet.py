@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate
 from irpipe.datasets import Images, Split
 from irpipe.datasets._image_files import ImageFiles
 from irpipe.errors import IrpipeError
+from irpipe.runtime.threads import single_threaded_torch
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,7 +83,9 @@ def _read_image(path: Path) -> Tensor:
             f"{path}: not a readable image ({error}); replace or remove it"
         ) from error
     pixels = torch.from_numpy(levels.astype(np.float32)).permute(2, 0, 1)
-    resized = interpolate(pixels[None], size=SHAPE[1:], mode="bilinear", align_corners=False)[0]
+    # Torch's threads share out the pixels, and where a share ends, rounding is another.
+    with single_threaded_torch():
+        resized = interpolate(pixels[None], size=SHAPE[1:], mode="bilinear", align_corners=False)[0]
     return (resized + 0.5).floor() / 255
 
 
