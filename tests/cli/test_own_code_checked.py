@@ -287,10 +287,9 @@ def test_a_state_dict_is_no_network(capsys: pytest.CaptureFixture[str]) -> None:
         messages.append(capsys.readouterr().err)
     assert "(no irpipe metadata); for weights of your own network, name a function" in messages[0]
     assert all("such a function returns a torch.nn.Module" in line for line in messages[1:])
-    assert (
-        run("evaluate", "--checkpoint", "nets.py:net", "--attack", "pgd", "--output", "a.h5") == 2
-    )
-    assert "for a network from elsewhere, say --external MODEL/METHOD" in capsys.readouterr().err
+    for name in ("nets.py:net", "own.pth"):
+        assert run("evaluate", "--checkpoint", name, "--attack", "pgd", "--output", "a.h5") == 2
+        assert "from elsewhere, say --external MODEL/METHOD" in capsys.readouterr().err
 
 
 def test_a_folder_of_results_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,9 @@ from irpipe.errors import IrpipeError
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.results.result import write_result
 
+# Of networks that are no checkpoints of irpipe, next to FILE.py:function and module:function.
+FOREIGN_SUFFIXES = (".pt", ".pt2", ".pth")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
@@ -38,7 +41,7 @@ def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str,
     """The names of an external network, none for another, and the entry of its data set."""
     if not args.external:
         path = Path(args.checkpoint)
-        if path.suffix != ".safetensors":
+        if path.suffix in FOREIGN_SUFFIXES or (":" in path.name and not path.exists()):
             raise IrpipeError(
                 f"--checkpoint {path}: no NET.safetensors; for a network from elsewhere, say "
                 "--external MODEL/METHOD and --dataset, or use irpipe stress"
