@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from irpipe.datasets._image_files import ImageFiles
+from irpipe.datasets._image_files import ImageFiles, check_range
 from irpipe.errors import IrpipeError, no_such
 from irpipe.outside_code import import_kind, is_outside
 
@@ -194,11 +194,13 @@ def _are(types: Any, values: Any) -> bool:
 def load(options: dict[str, Any], root: Path, split: Split, download: bool = False) -> Images:
     """Load one split of a data set, as `Dataset.load` does.
 
-    `options` is its resolved entry `{kind, ...}`. A kind may be a file of anybody, so what it gives
-    is checked: raises IrpipeError as `validated_images` does.
+    `options` is its resolved entry `{kind, ...}`. The kinds of irpipe check what they read. What a
+    file next to the config gives is checked here: raises IrpipeError as `validated_images` does.
     """
     arguments = {key: value for key, value in options.items() if key != "kind"}
     loaded = get_dataset(options["kind"]).load(root, split, download, **arguments)
+    if not is_outside(options["kind"]):
+        return loaded
     known, location = facts(options), f"{options['kind']}, {split} images"
     if not isinstance(loaded, Images):
         raise IrpipeError(f"{location}: load gave a {type(loaded).__name__}, expected Images")
@@ -230,10 +232,7 @@ def validated_images(
     """
     _check_types(images, location)
     _check_labels(labels, images, shape, n_classes, location)
-    low, high = (bound.item() for bound in images.detach().aminmax())
-    # Written so that NaN, which fails every comparison, is refused.
-    if not (low >= 0 and high <= 1):
-        raise IrpipeError(f"{location}: pixels from {low:g} to {high:g}, expected 0 to 1")
+    check_range(images, location)
     return Images(images.detach().contiguous(), labels.long())
 
 

@@ -62,10 +62,7 @@ class ImageFiles:
             if isinstance(image, Tensor):
                 found = f"{image.dtype} {list(image.shape)}"
             raise IrpipeError(f"{path}: read as {found}, expected {self.dtype} {list(shape)}")
-        low, high = (bound.item() for bound in image.aminmax())
-        # Written so that NaN, which fails every comparison, is refused.
-        if not (low >= 0 and high <= 1):
-            raise IrpipeError(f"{path}: pixels from {low:g} to {high:g}, expected 0 to 1")
+        check_range(image, path)
         return image
 
     def part(self, rows: slice) -> "ImageFiles":
@@ -95,6 +92,14 @@ class ImageFiles:
         except RuntimeError as error:
             reason = reason_of(error)
             raise IrpipeError(f"reading images: {reason}; run again, with more memory") from error
+
+
+def check_range(images: Tensor, location: str | Path) -> None:
+    """Raise IrpipeError, naming `location`, unless all pixels are in [0, 1]."""
+    low, high = (bound.item() for bound in images.detach().aminmax())
+    # Written so that NaN, which fails every comparison, is refused.
+    if not (low >= 0 and high <= 1):
+        raise IrpipeError(f"{location}: pixels from {low:g} to {high:g}, expected 0 to 1")
 
 
 class _Batches(Dataset[np.ndarray | IrpipeError]):
