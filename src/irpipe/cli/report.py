@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     report: Callable[..., list[Path]] = kind.report
     keywords = {key: value for key, value in options.items() if key != "kind"}
     for path in args.results:
-        # The costs of jobs are those of a folder; a file beside the config may show them, too.
+        # The costs of jobs are those of a folder; a file next to the config may show them, too.
         if path.is_dir() and options["kind"] != "job_costs" and not is_outside(options["kind"]):
             raise IrpipeError(f"{path}: is a folder; name the results in it, {path}/*.h5")
     results = [READERS.get(path.suffix, read_result)(path) for path in args.results]

@@ -90,10 +90,10 @@ class Trainer:
         schedule = [self.all_eps, step_sizes(self.scheduled("lr", steps).tolist())]
         self.schedule = torch.tensor(np.stack(schedule, axis=1), dtype=torch.float32).to(device)
         self.noise_shape = self.recipe["batch_size"], *dataset.shape
-        # The method's traits, from a blank image: they are the same for every batch.
         if is_outside(plan.options["kind"]):
             folded, labels = self.training_step.folded(), self.training.labels
             check_method(objective, folded, labels, plan.options["kind"])
+        # The method's traits, from a blank image: they are the same for every batch.
         with torch.no_grad():
             blank = torch.zeros(1, *dataset.shape, device=device)
             self.traits = objective(self.training_step.folded(), blank, self.training.labels[:1])
