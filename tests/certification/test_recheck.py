@@ -104,7 +104,14 @@ def test_an_image_that_contradicts_its_proof_is_an_error(proof: ImageProof) -> N
     checker = CertificateChecker(NETWORK)
     for network, adversarial in ((wrong, None), (ChangesItsMind(NETWORK, wrong), IMAGE + 0.01)):
         with pytest.raises(RuntimeError, match=r"within 0.08 is classified as \d, but a margin of"):
-            image_proof(network, checker, IMAGE, proof.certificate, adversarial, 0.0)  # type: ignore[arg-type]
+            image_proof(
+                network,  # type: ignore[arg-type]
+                checker,
+                IMAGE,
+                proof.certificate,
+                adversarial,
+                0.0,
+            )
 
 
 def test_a_beta_of_the_wrong_sign_is_refused(proof: ImageProof) -> None:

@@ -36,15 +36,15 @@ def test_an_unknown_kind_names_the_kinds_and_the_nearest() -> None:
 
 
 def test_data_root_prefers_the_argument_to_the_environment(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IRPIPE_DATA", raising=False)
     assert data_root(None) == Path("data")
     monkeypatch.setenv("IRPIPE_DATA", "/env")
     assert data_root(None) == Path("/env")
     assert data_root("a") == Path("a")
-    monkeypatch.setenv("HOME", "/home/somebody")
-    assert data_root("~") == Path("/home/somebody")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_root("~") == tmp_path
 
 
 @pytest.mark.parametrize(
