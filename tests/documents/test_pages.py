@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_results import make_pgd_pair, make_result, write_results
+from made_results import make_pgd_pair, make_proofs, make_result, write_results
 
 from irpipe.documents.measurements import Measurement, write_measurement
 from irpipe.documents.numbers import LIST_HEADING, Name, Number, read_list
@@ -130,6 +130,53 @@ def test_results_replace_the_numbers_of_their_networks_alone(tmp_path: Path) -> 
     assert "mnist/pool/int/released/pgd.h5" in code
     main(["--output", str(docs)])
     assert _text(docs, "verdict") == page
+
+
+def test_a_result_replaces_the_numbers_of_a_released_network_that_it_gives_alone(
+    tmp_path: Path,
+) -> None:
+    """Proofs of a network in no claim; PGD without the attacks and networks that it goes with."""
+    docs = shutil.copytree(DOCS, tmp_path / "docs")
+    proofs = make_proofs({0.3: (60, 140)}, leaves=200, model="pool", method="int_adv")
+    proofs.attrs["attack"] = "certify_200"
+    results = [proofs, *make_pgd_pair("int", range(170), range(160))[:1]]
+    write_results(results, tmp_path / "results")
+    main([str(tmp_path / "results"), "--output", str(docs)])
+    old, new = (read_list(folder / "verdict.md") for folder in (DOCS, docs))
+    changed = {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+    network = "mnist/pool/int_adv/released"
+    assert changed == {
+        (share, "certify_200", network, eps, "200")
+        for share in ("certified", "accuracy")
+        for eps in ("0.05", "0.1", "0.2", "0.3")
+    }
+    assert new["accuracy", "certify_200", network, "0.3", "200"].text == "0.700"
+    figure = "figures/mnist_small_eps.png"  # of PGD on eight networks
+    assert (docs / figure).read_bytes() == (DOCS / figure).read_bytes()
+    old, new = (read_list(folder / "reproduction.md") for folder in (DOCS, docs))
+    counts = ("pgd", "mnist/small", "equal")
+    assert old[counts] == new[counts]
+    assert old[counts].text == "72"
+
+
+def test_flags_of_masking_are_replaced_if_all_files_that_they_came_from_are_there(
+    tmp_path: Path,
+) -> None:
+    """Seven attacks, the first time without the last of them."""
+    name = ("masking", "mnist/pool/int_adv/released", "flags")
+    before = read_list(DOCS / "verdict.md")[name]
+    assert len(before.sources) == 7
+    results = [
+        make_result("margin_pgd", {}, [1, 100], attack=attack, model="pool", method="int_adv")
+        for attack in (Path(source.path).stem for source in before.sources)
+    ]
+    for n, codes in ((6, {source.code_hash for source in before.sources}), (7, {"c0de"})):
+        docs = shutil.copytree(DOCS, tmp_path / f"docs_{n}")
+        write_results(results[:n], tmp_path / f"results_{n}")
+        main([str(tmp_path / f"results_{n}"), "--output", str(docs)])
+        flags = read_list(docs / "verdict.md")[name]
+        assert {source.code_hash for source in flags.sources} == codes
+        assert (flags == before) == (n == 6)
 
 
 def test_results_without_the_folders_of_their_networks_are_refused(tmp_path: Path) -> None:
