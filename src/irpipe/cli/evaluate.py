@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     _arguments.add_config(parser)
     _arguments.add_code(parser)
-    text = "NET.safetensors of irpipe or, with --external, NET.pt2 or FILE.py:function"
+    text = "NET.safetensors of irpipe or, with --external, ./NET.pt2 or ./FILE.py:function"
     parser.add_argument("--checkpoint", required=True, metavar="NETWORK", help=text)
     text = (
         "what a network from elsewhere is called: model and method; --dataset says what its images "
