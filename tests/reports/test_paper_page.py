@@ -97,13 +97,28 @@ def test_seeds_count_by_their_mean_and_networks_without_int_are_left_out() -> No
     assert sentences(to_frame([pgd("adv", 10)])) == {}
 
 
+def test_released_and_trained_networks_are_not_averaged() -> None:
+    trained = make_result("pgd", {(0.3, 200): range(60)}, [200], method="int", run="seed0")
+    texts = sentences(to_frame([pgd("int", 140), trained]))
+    assert {label: text[0].partition(" of Int")[0] for label, text in texts.items()} == {
+        "MNIST Small": "After 200 steps of PGD at ε = 0.3, 0.70",
+        "MNIST Small, from scratch": "After 200 steps of PGD at ε = 0.3, 0.30",
+    }
+
+
 def test_claims_are_listed_with_their_verdicts(tmp_path: Path) -> None:
     path = tmp_path / "table_claims.csv"
-    header = "claim,dataset,model,verdict,difference,low,high,n\n"
-    rows = "Int is robust,mnist,small,holds,-0.05,-0.1,0.02,200\nNo mask,mnist,small,holds,,,,200\n"
+    header = "claim,dataset,model,run,verdict,difference,low,high,n\n"
+    rows = (
+        "Int is robust,mnist,small,released,holds,-0.05,-0.1,0.02,200\n"
+        "Int is robust,mnist,small,seed0,not supported,-0.3,-0.4,-0.2,200\n"
+        "No mask,mnist,small,released,holds,,,,200\n"
+    )
     path.write_text(header + rows, "utf-8")
     assert claim_lines(path) == [
         "MNIST Small: Int is robust: holds (difference -0.05 [-0.10, 0.02], n = 200)",
+        "MNIST Small (seed0): Int is robust: not supported "
+        "(difference -0.30 [-0.40, -0.20], n = 200)",
         "MNIST Small: No mask: holds",
     ]
     path.write_text("a,b\n1,2\n", "utf-8")

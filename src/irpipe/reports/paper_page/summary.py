@@ -23,15 +23,18 @@ def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
     """By data set and model, such as "MNIST Small", what Int keeps next to Adv and Normal.
 
     `frame` is that of `to_frame`. The sentences are about the largest step count and, but for
-    certificates, the eps of training. They give means over seeds. Data sets and models without Int
-    have none.
+    certificates, the eps of training. Released networks have sentences of their own; those on
+    trained ones give means over seeds. Data sets and models without Int have none.
     """
     texts = {}
-    pairs = frame[["dataset", "model"]].drop_duplicates().itertuples(index=False)
-    for dataset, model in sorted(
-        pairs, key=lambda pair: (order_of(DATASETS, pair[0]), order_of(MODELS, pair[1]))
+    is_released = frame["run"] == "released"
+    groups = frame[["dataset", "model"]].assign(is_trained=~is_released).drop_duplicates()
+    for dataset, model, is_trained in sorted(
+        groups.itertuples(index=False, name=None),
+        key=lambda group: (order_of(DATASETS, group[0]), order_of(MODELS, group[1]), group[2]),
     ):
-        rows = frame[(frame["dataset"] == dataset) & (frame["model"] == model)]
+        is_pair = (frame["dataset"] == dataset) & (frame["model"] == model)
+        rows = frame[is_pair & (is_released != is_trained)]
         at_train_eps = rows[(rows["eps"] - rows["train_eps"]).abs() < EPS_TOLERANCE]
         parts = [
             *_robustness(at_train_eps),
@@ -40,9 +43,14 @@ def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
             *_certified(rows),
         ]
         if parts:
-            label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
-            texts[label] = parts
+            has_both = is_released[is_pair].nunique() > 1
+            texts[_network_label(dataset, model, has_both and is_trained)] = parts
     return texts
+
+
+def _network_label(dataset: str, model: str, is_trained: bool) -> str:
+    label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
+    return f"{label}, from scratch" if is_trained else label
 
 
 def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
@@ -166,18 +174,24 @@ def _and(parts: list[str]) -> str:
 
 
 def claim_lines(path: Path) -> list[str]:
-    """The claims of a claims table, each with its data set, model and verdict."""
+    """The claims of a claims table, each with its data set, model and verdict.
+
+    Networks that were not released have their run, too.
+    """
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return [
-            f"{DATASETS.get(row['dataset'], row['dataset'])} "
-            f"{MODELS.get(row['model'], row['model'])}: {row['claim']}: {row['verdict']}"
-            f"{_numbers(row)}"
+            f"{_network_label(row['dataset'], row['model'], False)}{_run(row['run'])}: "
+            f"{row['claim']}: {row['verdict']}{_numbers(row)}"
             for row in rows
         ]
     except (OSError, KeyError, UnicodeDecodeError) as error:
         raise IrpipeError(f"{path}: not a claims table of this version; make it again") from error
+
+
+def _run(run: str) -> str:
+    return "" if run == "released" else f" ({run})"
 
 
 def _numbers(row: dict[str, str]) -> str:
