@@ -97,6 +97,14 @@ def test_claims_do_not_hold_where_another_measure_is_larger(tmp_path: Path) -> N
     assert two["published_nds"] == ""
 
 
+def test_a_measure_without_a_score_leaves_the_claims_open(tmp_path: Path) -> None:
+    result = make_result({"one": 4, "two": 3})
+    result.arrays["is_valid"][:, :, 0] = False
+    rows = {row["class_set"]: row for row in table_rows([result], tmp_path)}
+    assert (rows["one"]["n_images"], rows["two"]["n_images"]) == ("0", "4")
+    assert (rows["two"]["largest_nds"], rows["two"]["smallest_nsl"]) == ("", "")
+
+
 def test_several_attacks_share_a_table(tmp_path: Path) -> None:
     options = with_options(interpreter="repr", class_sets=["two"])
     results = [
@@ -216,6 +224,14 @@ def test_errata_find_cells_of_few_images(tmp_path: Path) -> None:
     errata = errata_by_item(result, tmp_path)
     assert set(errata) == {"Few images", "Truncated search"}
     assert errata["Few images"][0]["note"] == "1 of 4 images count, with 2 points"
+
+
+def test_a_cell_without_a_score_says_nothing_on_the_divisor(tmp_path: Path) -> None:
+    result = make_result({"two": 3.0})
+    result.arrays["is_valid"][:] = False
+    errata = errata_by_item(result, tmp_path)
+    assert set(errata) == {"Few images", "Truncated search"}
+    assert errata["Few images"][0]["measured"] == "no score"
 
 
 def test_only_the_search_concerns_other_networks(tmp_path: Path) -> None:

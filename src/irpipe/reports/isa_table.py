@@ -154,10 +154,14 @@ def _row(
 def _claim_answers(cells: list[IsaCell], norm: str) -> tuple[str, str]:
     """Whether the 2-class measure has the largest NDS and the smallest NSL of a norm.
 
-    Empty texts if the norm has no other measure to compare with.
+    Empty texts if the norm has no other measure to compare with, or one of them no score.
     """
     scores = {cell.measure.class_set: cell.measured for cell in cells if cell.measure.norm == norm}
-    if len(scores) < 2 or "two" not in scores:
+    if (
+        len(scores) < 2
+        or "two" not in scores
+        or not all(score.n_images for score in scores.values())
+    ):
         return "", ""
     two = scores.pop("two")
     has_largest_nds = all(two.nds > other.nds for other in scores.values())

@@ -42,7 +42,7 @@ def _table1_rows(network: NetworkKey, result: Result) -> list[ErratumRow]:
         cell = f"{INTERPRETERS[interpreter]}, {NORMS[norm]} {CLASS_SETS[class_set]}"
         measured = nds.scores_of(result, index)
         squared = nds.scores_of(result, index, squared=True)
-        if class_set == "two":
+        if class_set == "two" and measured.n_images:
             rows.append(_divisor_row(dataset_model, cell, published, measured))
         if interpreter == "ig" and class_set == "all":
             rows.append(_not_computable_row(dataset_model, cell, published, measured))
@@ -55,6 +55,8 @@ def _table1_rows(network: NetworkKey, result: Result) -> list[ErratumRow]:
 
 
 def _nds_and_nsl(values: Scores | Table1Value) -> str:
+    if isinstance(values, Scores) and not values.n_images:
+        return "no score"
     nsl = values.nsl if isinstance(values, Table1Value) else values.nsl_per_point
     return f"NDS {values.nds:.4g}, NSL {nsl:.4f}"
 
@@ -62,10 +64,13 @@ def _nds_and_nsl(values: Scores | Table1Value) -> str:
 def _divisor_row(
     dataset_model: DatasetModel, cell: str, published: Table1Value, measured: Scores
 ) -> ErratumRow:
-    """Whether the published NSL is a mean over points or over images (C.5 I2)."""
+    """Whether the published NSL is a mean over points or over images (C.5 I2).
+
+    A mean over images is NaN if no image has a slope.
+    """
     to_points = abs(measured.nsl_per_point - published.nsl)
     to_images = abs(measured.nsl_per_image - published.nsl)
-    nearer = "points" if to_points < to_images else "images"
+    nearer = "images" if to_images < to_points else "points"
     return erratum_row(
         "Divisor of NSL",
         "C.5 I2",
