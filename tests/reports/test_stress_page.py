@@ -14,7 +14,6 @@ from irpipe.analysis.gradient_masking import FLAG_NAMES
 from irpipe.reports.stress_page import StressRun, write_page
 from irpipe.reports.stress_page.figures import published_curves
 from irpipe.reports.stress_page.numbers import stress_numbers
-from irpipe.reports.stress_page.tables import attacks_table, tau_table
 from irpipe.reports.stress_page.verdict import Verdict, make_verdict
 from irpipe.results import to_frame
 from irpipe.results.result import Result, read_result
@@ -138,6 +137,7 @@ def with_correct(n_clean: int, n_left: int) -> Result:
             "mine is not robust at ε = 0.3: what is left may be guessing.",
         ),
         (200, 29, "mixed", "mine loses most of its accuracy at ε = 0.3."),
+        (200, 0, "bad", "mine is not robust at ε = 0.3: no image is left."),
         (20, 20, "unknown", "mine has nothing to lose: clean, it may be guessing."),
     ],
 )
@@ -190,21 +190,6 @@ def test_attacks_that_leave_the_same_are_all_named() -> None:
     assert "The strongest single attacks, pgd and first, each leave 50.0%." in sentences
 
 
-@pytest.mark.parametrize(
-    ("members", "text"),
-    [
-        (["apgd-ce"], "100"),
-        (["square"], "5000 queries"),
-        (["fab-t", "square"], "100, 5000 queries"),
-    ],
-)
-def test_the_table_of_attacks_tells_steps_from_queries(members: list[str], text: str) -> None:
-    options = {"attacks_to_run": members, "steps": 100, "n_queries": 5000}
-    result = make_result("autoattack", {}, [100], options=options)
-    (row,) = attacks_table([result], [Attempt("autoattack", "autoattack", "finished")], None).rows
-    assert row[4] == text
-
-
 def test_masking_is_in_the_verdict() -> None:
     masked = make_result("margin_pgd", {(0.3, 1): range(100)}, [1, 100])
     found = verdict(masked)
@@ -247,15 +232,6 @@ def test_what_bounds_certify_has_a_proof() -> None:
     attack = make_result("margin_pgd", {(0.3, 100): range(40)}, [1, 100])
     attack.arrays["is_certified"] = attack.arrays["correct"].copy()
     assert verdict(attack).sentences[-1].startswith("No attack can break more")
-
-
-def test_a_tau_of_no_image_is_a_dash() -> None:
-    result = make_map_result("int", 0.8, range(0), range(200), hinge_weight=1)
-    numbers = stress_numbers([result])
-    assert numbers
-    table = tau_table([result], numbers)
-    assert table
-    assert table.rows[0][2:] == ["–, n = 0", "0.000 [0.000, 0.000]"]
 
 
 def test_without_results_there_is_a_page(tmp_path: Path) -> None:

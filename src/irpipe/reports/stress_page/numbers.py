@@ -19,7 +19,7 @@ class StressNumbers(NamedTuple):
 
     - `eps`: the eps of the verdict (`verdict_eps`).
     - `counted`: the results on the same images that have this eps.
-    - `clean`: accuracy at eps = 0; None means not measured.
+    - `clean`: accuracy at eps = 0, of the attack `clean_attack`; None means not measured.
     - `worst`: accuracy under all attacks of `counted` together; None means there is none.
     - `is_proven`: whether every image that these attacks left has a proof.
     - `flags`: the signs of masking that were looked for, raised or not; `n_signs` that exist.
@@ -30,6 +30,7 @@ class StressNumbers(NamedTuple):
     eps: float
     counted: Sequence[Result]
     clean: Accuracy | None
+    clean_attack: str
     worst: Accuracy | None
     is_proven: bool
     flags: Sequence[MaskingFlag]
@@ -67,12 +68,18 @@ def stress_numbers(results: Sequence[Result]) -> StressNumbers | None:
         flags = masking_flags(counted, "page", eps)
     except IrpipeError as error:
         reason = str(error).removeprefix("page: ")
-    clean = next(filter(None, (accuracy_at(result, 0.0) for result in counted)), None)
+    cleans = [
+        (measured, str(result.attrs["attack"]))
+        for result in counted
+        if (measured := accuracy_at(result, 0.0))
+    ]
+    clean, clean_attack = cleans[0] if cleans else (None, "")
     is_correct = np.logical_and.reduce([correct_at(result, eps) for result in counted])
     return StressNumbers(
         eps=eps,
         counted=counted,
         clean=clean,
+        clean_attack=clean_attack,
         worst=accuracy_of(is_correct),
         is_proven=not (is_correct & ~_has_proof(counted, eps)).any(),
         flags=flags,

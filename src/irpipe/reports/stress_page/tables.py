@@ -16,6 +16,7 @@ from irpipe.reports.stress_page.numbers import (
 )
 from irpipe.reports.stress_page.verdict import percentage, signs_not_looked_for
 from irpipe.results.labels import bound_label, duration, eps_label, eps_norm
+from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL
 from irpipe.results.result import Result
 from irpipe.results.stress_record import Attempt
 
@@ -115,13 +116,14 @@ def tau_table(results: Sequence[Result], numbers: StressNumbers) -> PageTable | 
     for result in results:
         tau = tau_at(result, numbers.eps)
         if tau:
-            kept = f"{tau.value:.3f} [{tau.low:.3f}, {tau.high:.3f}]" if tau.n else "–"
+            kept = _interval(tau.value, tau.low, tau.high, tau.n) if tau.n else "–"
+            n_all = len(result.arrays["indices"])
             rows.append(
                 [
                     str(result.attrs["attack"]),
                     INTERPRETERS[result.attrs["options"]["interpreter"]],
                     f"{kept}, n = {tau.n}",
-                    f"{tau.value_all:.3f} [{tau.low_all:.3f}, {tau.high_all:.3f}]",
+                    _interval(tau.value_all, tau.low_all, tau.high_all, n_all),
                 ]
             )
     if not rows:
@@ -129,11 +131,17 @@ def tau_table(results: Sequence[Result], numbers: StressNumbers) -> PageTable | 
     caption = (
         "Mean, with its 95% bootstrap interval, of Kendall's tau-b between the map of the true "
         "class before and after the attack: 1 means that no entry changed its rank. Lost "
-        "images are those whose prediction the attack changed, or whose map is constant."
+        "images are those whose prediction the attack changed, or whose map is constant. † marks "
+        f"an interval of fewer than {MIN_N_FOR_INTERVAL} images, which says little."
     )
     header = ["attack", "maps", "with the prediction kept", "with lost images counted as 0"]
     title = f"Kendall's tau of the maps at {numbers.bound}"
     return PageTable("tau", title, header, rows, caption)
+
+
+def _interval(value: float, low: float, high: float, n: int) -> str:
+    dagger = "†" if n < MIN_N_FOR_INTERVAL else ""
+    return f"{value:.3f} [{low:.3f}, {high:.3f}]{dagger}"
 
 
 def signs_table(numbers: StressNumbers) -> PageTable:

@@ -22,7 +22,7 @@ def make_tiles(numbers: StressNumbers) -> list[Tile]:
     attacks = [str(result.attrs["attack"]) for result in numbers.counted]
     tiles = []
     if numbers.clean:
-        tiles.append(_accuracy_tile("clean accuracy", numbers.clean, attacks[:1]))
+        tiles.append(_accuracy_tile("clean accuracy", numbers.clean, [numbers.clean_attack]))
     if numbers.worst:
         label = f"accuracy under all attacks, {numbers.bound}"
         tiles.append(_accuracy_tile(label, numbers.worst, attacks))

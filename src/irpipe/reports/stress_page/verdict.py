@@ -76,7 +76,8 @@ def _headline(network: str, numbers: StressNumbers, worst: Accuracy) -> tuple[st
         if clean and worst.high >= MOST * clean.value:
             images = counted(worst.n, "image")
             return "unknown", f"With {images}, it is open whether {network} is robust at {eps}."
-        return "bad", f"{network} is not robust at {eps}: what is left may be guessing."
+        rest = "what is left may be guessing" if worst.value else "no image is left"
+        return "bad", f"{network} is not robust at {eps}: {rest}."
     if clean is None:
         return "mixed", f"{network} keeps an accuracy of {worst.value:.1%} at {eps}."
     return _headline_above_chance(network, clean, worst, eps)
