@@ -8,6 +8,7 @@ from made_results import (
     FALLING,
     make_map_result,
     make_pgd_pair,
+    make_proofs,
     make_result,
     read_rows,
 )
@@ -118,6 +119,16 @@ def test_an_artefact_is_judged_by_the_masking_flags() -> None:
     assert verdicts == ["holds", "holds weaker", "not supported"]
     assert outcomes[1] is not None
     assert outcomes[1].under_paper_attack == "1.000 at 1, 1.000 at 10 steps"
+
+
+def test_that_the_steps_are_long_enough_rules_no_artefact_out() -> None:
+    """Of the eight flags, PGD alone can raise that of an attack; two proofs of 200 meet nothing."""
+    pgd = make_result("pgd", {(0.3, 200): range(150)}, [1, 200])
+    assert assess(NO_ARTEFACT, [pgd], [pgd], "t") is None
+    outcomes = [
+        assess(NO_ARTEFACT, [pgd, make_proofs({0.3: (n, 150)})], [pgd], "t") for n in (2, 150)
+    ]
+    assert [outcome and outcome.verdict for outcome in outcomes] == [None, "holds"]
 
 
 def test_maps_of_misclassified_images_count_as_zero() -> None:

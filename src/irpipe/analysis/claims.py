@@ -7,12 +7,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from irpipe.analysis.columns import Column, published_value
-from irpipe.analysis.gradient_masking import (
-    is_suspected,
-    masking_flags,
-    raised_names,
-    summarise,
-)
+from irpipe.analysis.gradient_masking import is_suspected, masking_flags, raised_names, summarise
 from irpipe.analysis.paired import require_correct, require_same_images
 from irpipe.published import published_table
 from irpipe.results.accuracy import eps_step_indices
@@ -196,10 +191,13 @@ def decide(claim: Claim, value: float, low: float, n: int) -> Verdict:
 
 
 def _assess_masking(claim: Claim, group: Sequence[Result], report: str) -> ClaimResult | None:
-    """Assess the claim that no gradients are masked; it holds weaker if only an attack is weak."""
+    """Assess the claim that no gradients are masked; it holds weaker if only an attack is weak.
+
+    None means that no sign was looked for that tells against the network, and no proof meets.
+    """
     group = [result for result in group if not _interpreter(result)]
     flags = masking_flags(group, report)
-    if not flags:
+    if not any(flag.about == "network" for flag in flags) and not raised_names(flags, "proofs"):
         return None
     verdict: Verdict = "holds"
     if is_suspected(flags):
