@@ -26,6 +26,7 @@ def make_maps(method: str = "int", eps: tuple[float, ...] = (0.0, 0.1, 0.2)) -> 
     half_margin = np.array(HALF_MARGIN)[:, None] * (scale > 0)
     arrays: dict[str, Any] = {
         "eps": np.array(eps),
+        "indices": np.arange(2),
         "class": np.arange(3),
         "label": np.array([0, 1]),
         "certified_discrepancy": certified,
@@ -41,8 +42,28 @@ def make_top_k(method: str = "int", eps: tuple[float, ...] = (0.2, 0.1)) -> Resu
     result = make_result("certify_top_k", {}, [1], n=2, method=method)
     stays = np.ones((2, len(eps), 3), bool)
     stays[1, :, 2] = False
-    arrays = {"eps": np.array(eps), "rank": np.arange(3), "provably_stays": stays}
+    arrays = {
+        "eps": np.array(eps),
+        "indices": np.arange(2),
+        "rank": np.arange(3),
+        "provably_stays": stays,
+    }
     return Result(result.attrs, arrays | {"attacked_stays": np.ones_like(stays)})
+
+
+def test_maps_and_top_k_are_of_the_same_images(tmp_path: Path) -> None:
+    other = make_top_k()
+    other.arrays["indices"] = np.array([0, 2])
+    with pytest.raises(IrpipeError, match="are of other images"):
+        certified_maps_table.report([make_maps(), other], tmp_path / "t", title="T")
+
+
+def test_a_map_that_no_attack_changes_has_no_ratio(tmp_path: Path) -> None:
+    maps = make_maps()
+    maps.arrays["attacked_discrepancy"] *= 0
+    certified_maps_table.report([maps, make_top_k()], tmp_path / "t", title="T")
+    markdown = (tmp_path / "t.md").read_text(encoding="utf-8")
+    assert "| Int | 0.1 | 0.200 (0.000) no ratio |" in markdown
 
 
 def test_the_table_has_the_means_over_images(tmp_path: Path) -> None:

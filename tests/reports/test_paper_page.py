@@ -97,6 +97,11 @@ def test_seeds_count_by_their_mean_and_networks_without_int_are_left_out() -> No
     assert sentences(to_frame([pgd("adv", 10)])) == {}
 
 
+def test_one_step_is_no_steps() -> None:
+    result = make_result("pgd", {}, [1], method="int")
+    assert sentences(to_frame(result))["MNIST Small"][0].startswith("After 1 step of PGD at")
+
+
 def test_released_and_trained_networks_are_not_averaged() -> None:
     trained = make_result("pgd", {(0.3, 200): range(60)}, [200], method="int", run="seed0")
     texts = sentences(to_frame([pgd("int", 140), trained]))

@@ -10,6 +10,7 @@ from irpipe.results.labels import (
     EPS_TOLERANCE,
     NORM_SYMBOLS,
     DatasetModel,
+    counted,
     eps_label,
     eps_norm,
 )
@@ -18,7 +19,9 @@ from irpipe.results.result import Result
 
 def fixed_label(result: Result, sweep: str, steps: int) -> str:
     """The step count or eps that all points of a panel have."""
-    return f"{steps} steps" if sweep == "eps" else f"ε = {eps_label(result.attrs['train_eps'])}"
+    return (
+        counted(steps, "step") if sweep == "eps" else f"ε = {eps_label(result.attrs['train_eps'])}"
+    )
 
 
 def draw_published(

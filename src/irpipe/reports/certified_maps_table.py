@@ -14,6 +14,7 @@ from irpipe.analysis.certified_maps import (
     robustness,
     two_class,
 )
+from irpipe.analysis.paired import require_same_images
 from irpipe.errors import IrpipeError
 from irpipe.reports._cells import Record
 from irpipe.reports._render import CellText, SubTable, TablePage, write
@@ -52,8 +53,8 @@ def report(
 ) -> list[Path]:
     """Write one row per network and eps; return the paths of the table's files.
 
-    Raises IrpipeError as `select_attacks` does, and if a network lacks an eps in one of the two
-    results.
+    Raises IrpipeError as `select_attacks` does, and if the two results of a network are of other
+    images or lack an eps.
     """
     select_attack(results, attack, output.name, MAP_ARRAYS)
     select_attack(results, top_k_attack, output.name, TOP_K_ARRAYS)
@@ -76,6 +77,7 @@ def report(
 def _records(table: str, maps: Result, top_k: Result) -> list[Record]:
     """One record for each eps above 0."""
     attrs = maps.attrs
+    require_same_images(maps, top_k, table)
     robust = robustness(maps)
     records = []
     for index, eps in enumerate(maps.arrays["eps"]):
@@ -124,7 +126,7 @@ def _text(label: str, record: Record) -> list[CellText]:
     cells = [CellText(label), CellText(str(record["eps"]))]
     for class_set in ("one", "two"):
         certified, attacked = (record[f"{name}_{class_set}"] for name in ("certified", "attacked"))
-        ratio = f"ratio {record[f'ratio_{class_set}']:.2f}"
+        ratio = f"ratio {record[f'ratio_{class_set}']:.2f}" if attacked else "no ratio"
         cells.append(CellText(f"{certified:.3f} ({attacked:.3f})", second_line=ratio))
     return [
         *cells,

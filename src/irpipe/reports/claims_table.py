@@ -31,14 +31,16 @@ from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs
 
 LEGEND = (
     "All numbers are at the data set's eps. Released and From scratch: under the paper's attack. "
-    "Under all attacks: what they leave, by the worst attack on each image. A misclassified image "
-    "counts as lost, in correlations as 0. Differences have 95% bootstrap intervals over images. "
+    "Under all attacks: what they leave, by the worst attack on each image. In correlations, an "
+    "image that is misclassified or whose prediction changed counts as 0. Differences have 95% "
+    "bootstrap intervals over images. "
     "A claim holds if the whole interval is above its bound: 0 or, for "
     '"about as robust", -0.10, the gap that the paper calls comparable. It holds weaker if only '
     'the difference is above it (for "about as robust": above -0.15), or if there are fewer than '
     f"{MIN_N_FOR_INTERVAL} images, else it is not supported. "
-    "Robustness is no artefact if no flag of gradient masking is raised; the claim holds weaker if "
-    "the raised flags tell against an attack alone. Results: numbers in the list of files. It has "
+    "Robustness is no artefact if no flag of gradient masking tells against the network or an "
+    "attack, or if proofs meet attacks; the claim holds weaker if flags tell against an attack "
+    "alone. Results: numbers in the list of files. It has "
     f"the first digits of the SHA-256 of what follows a file's first {USER_BLOCK_BYTES} bytes "
     f"(tail -c +{USER_BLOCK_BYTES + 1} FILE | sha256sum)."
 )
@@ -56,7 +58,7 @@ BRACKET_LEGEND = (
     " Between proofs and attacks: the accuracy under the strongest attack that can exist lies "
     "between the share of certified images, which is 0 without proofs, and the share that all "
     "attacks together left. A verdict is proven if the difference has the same one at both ends: "
-    "no attack can change it on these images. Where proofs meet attacks, robustness is no artefact."
+    "no attack can change it on these images."
 )
 NOT_RUN = "not run"
 

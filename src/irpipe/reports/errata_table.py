@@ -25,7 +25,8 @@ ERRATA_BY_KIND = {
 }
 HEADER = ("Network", "What", "Published", "Measured", "Note")
 LEGEND = (
-    "Measured: the released networks, attacked by this pipeline. The label in parentheses is that "
+    "Measured: the released networks, attacked by this pipeline; reach and truncated searches are "
+    "those of all networks. The label in parentheses is that "
     "of the section in docs/protocol.md."
 )
 

@@ -19,11 +19,13 @@ from irpipe.results.result import Result
 from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs, with_proofs
 
 LEGEND = (
-    "Each flag has its numbers at the eps above it. A flag is raised if a rival attack leaves "
-    "fewer images correct, or if a larger eps or the last iterate leaves more, by more than chance "
-    f"(McNemar's test on the same images, p < {ALPHA}). It is also raised if the largest eps "
-    "leaves as many images correct as the smallest, if the gradients of more than "
-    f"{MAX_MISSED_SHARE:.0%} of the images vanish, or if the steps cannot reach eps. The last flag "
+    "Each flag has its numbers at the eps above it. A flag is raised if one step or a rival attack "
+    "leaves fewer images correct, or if a larger eps or the last iterate leaves more, by more than "
+    f"chance (McNemar's test on the same images, p < {ALPHA} for each flag). It is also raised if "
+    "the largest eps leaves as many images correct as the smallest, if the gradients of more than "
+    f"{MAX_MISSED_SHARE:.0%} of the images vanish, or if the steps cannot reach eps. A network "
+    "whose accuracy is no better than guessing has nothing to lose: no flag tells against it. The "
+    "flag 'proofs meet attacks' "
     "rules masking out: all images that the white box leaves correct are certified, but for at "
     f"most {MAX_MISSED_SHARE:.0%} of all images, and no more than chance."
 )

@@ -16,15 +16,21 @@ from irpipe.option_types import Count, MethodPairs
 from irpipe.published import METHODS, published_table
 from irpipe.reports._cells import Record
 from irpipe.reports._render import CellText, SubTable, TablePage, write
-from irpipe.results.labels import DatasetModel, dataset_model, dataset_model_label, eps_label
+from irpipe.results.labels import (
+    DatasetModel,
+    counted,
+    dataset_model,
+    dataset_model_label,
+    eps_label,
+)
 from irpipe.results.result import Result
 from irpipe.results.select import ACCURACY_ARRAYS, select_attack
 from irpipe.statistics import holm, two_way_bootstrap
 
 LEGEND = (
     "Each cell shows the accuracy of the first method minus that of the second on the same "
-    "attacked images, with the 95% interval of Agresti and Min. After the slash it counts the "
-    "images that only the first and only the second method classifies correctly. p is from "
+    "test images under attack, with the 95% interval of Agresti and Min. After the slash it counts "
+    "the images that only the first and only the second method classifies correctly. p is from "
     "McNemar's exact test, corrected by Holm's method over all cells of the table; uncorrected in "
     "parentheses. * marks a corrected p < 0.05. A row over several seeds shows the mean "
     "difference, with a 95% bootstrap interval over seeds and images, which is too narrow for few "
@@ -191,7 +197,7 @@ def _subtable(
         text = CellText(f"{mean.value:+.3f}", second_line=f"[{mean.low:+.2f}, {mean.high:+.2f}]")
         rows.setdefault(mean.label, [CellText(mean.label)]).append(text)
     titles = dict.fromkeys(f"ε = {eps_label(test.eps)}" for test in tests)
-    heading = f"{dataset_model_label(pair)}, {steps} steps, n = {tests[0].difference.n}"
+    heading = f"{dataset_model_label(pair)}, {counted(steps, 'step')}, n = {tests[0].difference.n}"
     return SubTable(heading, ["Methods", *titles], list(rows.values()))
 
 

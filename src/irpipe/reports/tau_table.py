@@ -20,7 +20,7 @@ from irpipe.reports._cells import (
 from irpipe.reports._render import TablePage, legend, write
 from irpipe.results import to_frame
 from irpipe.results.frame import rank_correlation_in
-from irpipe.results.labels import dataset_model_label
+from irpipe.results.labels import counted, dataset_model_label
 from irpipe.results.rank_correlation import MIN_N_FOR_INTERVAL, TAU_ARRAYS, RankCorrelation
 from irpipe.results.result import Result
 from irpipe.results.select import select_attack
@@ -71,7 +71,9 @@ def report(
         attack_name = f"aai_{options['interpreter']}"
         columns = columns_by_eps(pair, group, steps, published_values, attack_name)
         rows = [_row(output.name, result, columns, published_values) for result in group]
-        heading = f"{dataset_model_label(pair)}, {steps} steps, {options['images']} images"
+        heading = (
+            f"{dataset_model_label(pair)}, {counted(steps, 'step')}, {options['images']} images"
+        )
         subtable, frame = sub_table(output.name, heading, columns, rows)
         subtables.append(subtable)
         frames.append(frame)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from irpipe.errors import IrpipeError
 from irpipe.published import DATASETS, METHODS, MODELS, order_of
-from irpipe.results.labels import EPS_TOLERANCE, eps_label
+from irpipe.results.labels import EPS_TOLERANCE, counted, eps_label
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +62,8 @@ def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
     if "int" not in means:
         return
     eps = eps_label(float(rows["train_eps"].iloc[0]))
-    steps, n_images = int(rows["steps"].max()), int(rows["n"].min())
-    text = f"After {steps} steps of PGD at ε = {eps}, {_list(means)} stay correct (n = {n_images})."
+    steps, n_images = counted(int(rows["steps"].max()), "step"), int(rows["n"].min())
+    text = f"After {steps} of PGD at ε = {eps}, {_list(means)} stay correct (n = {n_images})."
     if "adv" in means:
         word = "overlap" if _intervals_overlap(rows) else "do not overlap"
         text += f" Int, trained on explanations alone, is {_compare(means)}; "
