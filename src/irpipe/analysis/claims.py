@@ -34,7 +34,7 @@ class Claim:
     the rank correlation of that interpreter's maps.
 
     If `second` is None, the claim is that the robustness of `first` is not due to masked gradients.
-    `source` says where the paper makes the claim.
+    `source` says where the paper makes the claim or, of a variant, where the protocol has it.
     """
 
     text: str
