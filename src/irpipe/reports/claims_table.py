@@ -31,9 +31,9 @@ from irpipe.results.select import ACCURACY_ARRAYS, select_attacks, select_proofs
 
 LEGEND = (
     "All numbers are at the data set's eps. Released and From scratch: under the paper's attack. "
-    "Under all attacks: what they leave, by the worst attack on each image. In correlations, an "
-    "image that is misclassified or whose prediction changed counts as 0. Differences have 95% "
-    "bootstrap intervals over images. "
+    "Under all attacks: what the attacks that both networks met leave, by the worst one on each "
+    "image. In correlations, an image that is misclassified or whose prediction changed counts as "
+    "0. Differences have 95% bootstrap intervals over images. "
     "A claim holds if the whole interval is above its bound: 0 or, for "
     '"about as robust", -0.10, the gap that the paper calls comparable. It holds weaker if only '
     'the difference is above it (for "about as robust": above -0.15), or if there are fewer than '
