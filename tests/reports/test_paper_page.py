@@ -61,6 +61,12 @@ def test_the_sentence_on_explanations_follows_the_numbers(n_kept: int) -> None:
     )
 
 
+def test_a_tau_that_rounds_to_zero_has_no_sign() -> None:
+    results = [make_map_result("int", -0.004, range(200), range(200))]
+    (text,) = sentences(to_frame(results))["MNIST Small"]
+    assert "Int keeps 0.00 of its explanation" in text
+
+
 def test_the_sentences_say_where_int_is_less_accurate() -> None:
     def unforeseen(kind: str, method: str, n_correct: int) -> Result:
         return make_result(kind, {(0.3, 50): range(n_correct)}, [50], method=method)

@@ -47,7 +47,7 @@ def bracket_claim(
     second_range = f"[{second_certified.mean():.3f}, {second_attacked.mean():.3f}]"
     text = (
         f"{_method(first)} lies in {first_range}, {_method(second)} in {second_range}, "
-        f"the difference in [{low:+.3f}, {high:+.3f}]"
+        f"the difference in [{low:+z.3f}, {high:+z.3f}]"
     )
     return ClaimBracket(low, high, verdict, text, [*first, *second])
 

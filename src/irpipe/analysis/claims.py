@@ -170,7 +170,7 @@ def assess(
         _published_numbers(first_paper, second_paper),
         " against ".join(numbers),
         f"{first_scores.mean():.3f} against {second_scores.mean():.3f}, "
-        f"difference {value:+.3f} [{low:+.3f}, {high:+.3f}]",
+        f"difference {value:+z.3f} [{low:+z.3f}, {high:+z.3f}]",
         decide(claim, value, low, len(differences)),
         [*first, *second],
         value=value,
@@ -254,7 +254,7 @@ def _papers_number(result: Result, report: str) -> str:
     if "kendall_tau" not in result.arrays:
         return f"{require_correct(result, train_eps, steps, report).mean():.3f}"
     tau = rank_correlation(result, train_eps, steps)
-    return f"{tau.value:.3f}" if tau and tau.n else "–"
+    return f"{tau.value:z.3f}" if tau and tau.n else "–"
 
 
 def lowest_scores(result: Result, report: str) -> np.ndarray:

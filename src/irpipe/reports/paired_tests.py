@@ -194,7 +194,7 @@ def _subtable(
     for test in tests:
         rows.setdefault(test.label, [CellText(test.label)]).append(_test_text(test))
     for mean in means:
-        text = CellText(f"{mean.value:+.3f}", second_line=f"[{mean.low:+.2f}, {mean.high:+.2f}]")
+        text = CellText(f"{mean.value:+z.3f}", second_line=f"[{mean.low:+z.2f}, {mean.high:+z.2f}]")
         rows.setdefault(mean.label, [CellText(mean.label)]).append(text)
     titles = dict.fromkeys(f"ε = {eps_label(test.eps)}" for test in tests)
     heading = f"{dataset_model_label(pair)}, {counted(steps, 'step')}, n = {tests[0].difference.n}"
@@ -217,9 +217,9 @@ def _networks_label(first: Result, second: Result, runs: str) -> str:
 
 def _test_text(test: PairedTest) -> CellText:
     value, low, high, _, only_first, only_second, p = test.difference
-    second_line = f"[{low:+.2f}, {high:+.2f}] / {only_first}:{only_second}, p = {test.p_holm:.2g}"
+    second_line = f"[{low:+z.2f}, {high:+z.2f}] / {only_first}:{only_second}, p = {test.p_holm:.2g}"
     mark = "*" if test.p_holm < 0.05 else ""
-    return CellText(f"{value:+.3f}", f"({p:.2g})", second_line, mark)
+    return CellText(f"{value:+z.3f}", f"({p:.2g})", second_line, mark)
 
 
 def _test_record(table: str, test: PairedTest, steps: int) -> Record:

@@ -79,8 +79,8 @@ def _explanations(rows: "pd.DataFrame") -> Iterator[str]:
     if "int" not in means:
         return
     eps = eps_label(float(rows["train_eps"].iloc[0]))
-    kept = [f"{METHODS[method]} {value:.2f}" for method, value in means.items()]
-    kept[0] = f"Int keeps {means['int']:.2f} of its explanation"
+    kept = [f"{METHODS[method]} {value:z.2f}" for method, value in means.items()]
+    kept[0] = f"Int keeps {means['int']:z.2f} of its explanation"
     yield (
         f"Under an attack on the explanation at ε = {eps}, {_and(kept)} (mean of Kendall's tau "
         "between the maps before and after, with lost images counted as 0; "
@@ -199,4 +199,4 @@ def _numbers(row: dict[str, str]) -> str:
     if not row["difference"]:
         return ""
     difference, low, high = (float(row[name]) for name in ("difference", "low", "high"))
-    return f" (difference {difference:+.2f} [{low:.2f}, {high:.2f}], n = {row['n']})"
+    return f" (difference {difference:+z.2f} [{low:z.2f}, {high:z.2f}], n = {row['n']})"

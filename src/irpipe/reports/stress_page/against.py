@@ -84,7 +84,7 @@ def difference_sentence(network: str, tests: Sequence[PairedTest], other: str) -
         comparison += ", which can be chance"
     return (
         f"Under {test.attack}, {network} is {comparison} "
-        f"(95% interval [{gap.low:+.1%}, {gap.high:+.1%}], n = {gap.n}, McNemar's "
+        f"(95% interval [{gap.low:+z.1%}, {gap.high:+z.1%}], n = {gap.n}, McNemar's "
         f"p = {test.p_holm:.2g} after Holm's correction)."
     )
 

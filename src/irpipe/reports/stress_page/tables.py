@@ -141,7 +141,7 @@ def tau_table(results: Sequence[Result], numbers: StressNumbers) -> PageTable | 
 
 def _interval(value: float, low: float, high: float, n: int) -> str:
     dagger = "†" if n < MIN_N_FOR_INTERVAL else ""
-    return f"{value:.3f} [{low:.3f}, {high:.3f}]{dagger}"
+    return f"{value:z.3f} [{low:z.3f}, {high:z.3f}]{dagger}"
 
 
 def signs_table(numbers: StressNumbers) -> PageTable:
@@ -166,8 +166,8 @@ def paired_table(tests: Sequence[PairedTest], numbers: StressNumbers) -> PageTab
         [
             test.attack,
             test.other,
-            f"{test.difference.value:+.1%}",
-            f"[{test.difference.low:+.1%}, {test.difference.high:+.1%}]",
+            f"{test.difference.value:+z.1%}",
+            f"[{test.difference.low:+z.1%}, {test.difference.high:+z.1%}]",
             f"{test.difference.only_first} : {test.difference.only_second}",
             f"{test.p_holm:.2g}",
             str(test.difference.n),

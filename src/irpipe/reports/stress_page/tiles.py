@@ -32,10 +32,10 @@ def make_tiles(numbers: StressNumbers) -> list[Tile]:
     tiles.append(Tile("signs of masking, or of a weak attack", number, note, "the table of signs"))
     if numbers.tau:
         result, tau = numbers.tau
-        kept = "–" if math.isnan(tau.value) else f"{tau.value:.2f}"
+        kept = "–" if math.isnan(tau.value) else f"{tau.value:z.2f}"
         note = (
             f"with the prediction kept, n = {tau.n}; "
-            f"{tau.value_all:.2f} with lost images counted as 0"
+            f"{tau.value_all:z.2f} with lost images counted as 0"
         )
         source = f"{result.attrs['attack']}.h5"
         tiles.append(Tile("Kendall's tau of the maps, worst attack", kept, note, source))

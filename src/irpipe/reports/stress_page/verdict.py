@@ -56,10 +56,10 @@ def percentage(measured: Accuracy) -> str:
 
 def tau_text(tau: RankCorrelation) -> str:
     """Kendall's tau in the words that all outputs of `irpipe stress` share."""
-    kept = "not defined" if math.isnan(tau.value) else f"{tau.value:.3f}"
+    kept = "not defined" if math.isnan(tau.value) else f"{tau.value:z.3f}"
     return (
         f"{kept} with the prediction kept, n = {tau.n}; "
-        f"{tau.value_all:.3f} with lost images counted as 0"
+        f"{tau.value_all:z.3f} with lost images counted as 0"
     )
 
 
