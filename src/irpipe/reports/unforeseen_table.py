@@ -39,7 +39,7 @@ LEGEND = (
     (
         "(",
         "The published value stands in parentheses. The released code seeds one of its two "
-        "generators, so no two of its runs agree.",
+        "generators, so its runs differ.",
     ),
     (
         "NaN",
