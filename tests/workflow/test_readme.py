@@ -54,6 +54,21 @@ def test_make_has_the_targets_and_snakemake_the_configs(path: Path) -> None:
                 assert (ROOT / value).exists(), value
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_snakemake_is_given_its_targets_first(path: Path) -> None:
+    """Snakemake takes a target after --configfile or --config for a config or a key of one."""
+    text = path.read_text(encoding="utf-8")
+    inline = [" ".join(code.split()) for code in re.findall(r"`(snakemake [^`]+)`", text)]
+    for arguments in [*commands(path, "snakemake"), *map(shlex.split, inline)]:
+        if "--config" in arguments:
+            values = arguments[arguments.index("--config") + 1 :]
+            of_config = itertools.takewhile(lambda value: not value.startswith("-"), values)
+            assert all("=" in value for value in of_config), arguments
+        if "--configfile" in arguments:
+            after = arguments[arguments.index("--configfile") + 2 :]
+            assert not after or after[0].startswith("-") or after[0] == "...", arguments
+
+
 def test_most_commands_are_seen() -> None:
     assert len(commands(README, "irpipe")) > 12
     assert len(commands(README, "make")) >= 6
