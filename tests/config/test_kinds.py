@@ -11,6 +11,7 @@ from irpipe.config.kinds import (
     COMMON_ATTACK_OPTIONS,
     FUNCTION_OF_CATEGORY,
     PACKAGE_FOLDER,
+    check_section,
     kinds,
     options_model,
     resolve_entry,
@@ -185,3 +186,14 @@ def test_options_of_every_kind_are_read_as_its_source_has_them(category: str) ->
         )
         options = {argument.arg for argument in function.args.kwonlyargs}
         assert set(options_model(category, kind).model_fields) == options | common
+
+
+@pytest.mark.parametrize("kind", kinds("reports"))
+def test_every_report_is_known_as_a_table_or_a_figure(kind: str) -> None:
+    refusals = []
+    for section in ("tables", "figures"):
+        try:
+            check_section(section, kind, section)
+        except IrpipeError as error:
+            refusals.append(str(error))
+    assert len(refusals) == 1

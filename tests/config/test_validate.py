@@ -100,6 +100,14 @@ def entry(section: str, name: str, options: dict[str, Any]) -> Change:
             lambda raw: raw.update(tables={"t": TABLE | {"attack": "pgdd"}}),
             r"tables\.t: no attack 'pgdd'; have: pgd; did you mean 'pgd'\?",
         ),
+        (
+            lambda raw: raw.update(figures={"f": TABLE}),
+            r"figures\.f\.kind: accuracy_table makes a table; name it in tables, or after --table",
+        ),
+        (
+            lambda raw: raw.update(tables={"t": TABLE | {"kind": "accuracy_curve"}}),
+            r"tables\.t\.kind: accuracy_curve makes a figure; name it in figures, or .*",
+        ),
         (lambda raw: raw.pop("attacks"), r"attacks: missing"),
         (lambda raw: raw.update(network=[]), r"network: unknown key; .*"),
     ],

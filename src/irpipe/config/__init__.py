@@ -19,6 +19,7 @@ from irpipe.config.kinds import (
     as_one_line_error,
     attacks_of,
     check_model_file,
+    check_section,
     resolve_entry,
 )
 from irpipe.config.only import keep_only
@@ -55,10 +56,10 @@ def validate(raw: dict[str, Any], location: str = "config") -> dict[str, Any]:
     except ValidationError as error:
         raise as_one_line_error(error, location) from error
     config = model.model_dump(mode="json")
-    for section, category in CATEGORY_OF_SECTION.items():
+    for section in CATEGORY_OF_SECTION:
         for name, entry in config[section].items():
             check_name(name, f"{location}.{section}")
-            config[section][name] = resolve_entry(category, entry, f"{location}.{section}.{name}")
+            config[section][name] = _resolve(section, entry, f"{location}.{section}.{name}")
     for name in config["recipes"]:
         check_name(name, f"{location}.recipes")
     known_runs: set[Run] = set()
@@ -205,11 +206,20 @@ def resolve_named(section: str, entry: object, location: str) -> dict[str, Any]:
     """
     check_plain_values(entry, location)
     if section != "recipes":
-        return resolve_entry(CATEGORY_OF_SECTION[section], entry, location)
+        return _resolve(section, entry, location)
     try:
         return Recipe.model_validate(entry).model_dump(mode="json")
     except ValidationError as error:
         raise as_one_line_error(error, location) from error
+
+
+def _resolve(section: str, entry: object, location: str) -> dict[str, Any]:
+    """The resolved entry of a section other than `recipes`."""
+    category = CATEGORY_OF_SECTION[section]
+    resolved = resolve_entry(category, entry, location)
+    if category == "reports":
+        check_section(section, resolved["kind"], location)
+    return resolved
 
 
 def lookup(section: str, name: str, path: Path | None) -> dict[str, Any]:

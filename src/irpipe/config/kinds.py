@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, 
 
 from irpipe import option_types
 from irpipe.errors import MAX_NAME_SHOWN, IrpipeError, no_such, reason_of
-from irpipe.outside_code import is_outside, outside_file, parse_file
+from irpipe.outside_code import imported_names, is_outside, outside_file, parse_file
 
 PACKAGE_FOLDER = Path(__file__).resolve().parents[1]
 FUNCTION_OF_CATEGORY = {
@@ -40,6 +40,11 @@ COMMON_ATTACK_OPTIONS: dict[str, tuple[Any, Any]] = {
 }
 # Kind and name of the table that checks proofs against attacks.
 CROSS_CHECK = "cross_check"
+# The function by which a report writes its files: the section of configs that it belongs to.
+SECTION_OF_WRITER = {
+    "irpipe.reports._render.write": "tables",
+    "irpipe.reports._plotting.save_figure": "figures",
+}
 # What the annotation of an option may name.
 BUILTIN_TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
 OPTION_TYPES = {
@@ -189,6 +194,20 @@ def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]
     except ValidationError as error:
         raise as_one_line_error(error, location) from error
     return {"kind": kind, **checked.model_dump(mode="json")}
+
+
+def check_section(section: str, kind: str, location: str) -> None:
+    """Raise IrpipeError if a kind of table is in the section `figures`, or one of figure in `tables`.
+
+    A report that writes its files by a function of its own may be in either.
+    """
+    imported = imported_names(parse_file(kind_file("reports", kind)))
+    sections = [SECTION_OF_WRITER[name] for name in SECTION_OF_WRITER if name in imported]
+    if sections and section not in sections:
+        noun = sections[0].removesuffix("s")
+        raise IrpipeError(
+            f"{location}.kind: {kind} makes a {noun}; name it in {sections[0]}, or after --{noun}"
+        )
 
 
 def attacks_of(entry: dict[str, Any]) -> list[str]:
