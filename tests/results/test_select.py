@@ -77,3 +77,18 @@ def test_only_the_option_that_differs_is_named() -> None:
     )
     with pytest.raises(IrpipeError, match=message):
         select_attack(results, "pgd", "t")
+
+
+@pytest.mark.parametrize(("key", "noun"), [("network_sha256", "network"), ("data_sha256", "data")])
+def test_results_of_two_networks_of_one_name_are_refused(key: str, noun: str) -> None:
+    """As when weights change, and only some of the attacks are repeated."""
+    results = [
+        make_pgd_result([1.0], [0.3]),
+        make_pgd_result([1.0], [0.3], attack="other", **{key: "01d"}),
+    ]
+    message = (
+        rf"^t: mnist/small/int/released/pgd and mnist/small/int/released/other differ in the "
+        rf"SHA-256 of the {noun}; one of them is older: evaluate it again, or leave it out$"
+    )
+    with pytest.raises(IrpipeError, match=message):
+        select_attack(results, "pgd", "t")

@@ -16,6 +16,8 @@ MUST_AGREE = {
     "options": "options",
     "surrogates_sha256": "surrogates",
 }
+# Attributes in which all results of a network must agree, and their display names.
+OF_ONE_NETWORK = {"network_sha256": "SHA-256 of the network", "data_sha256": "SHA-256 of the data"}
 # What a result with accuracies per eps and step count must have.
 ACCURACY_ARRAYS = ("eps", "steps", "correct", "linf_distance")
 
@@ -30,6 +32,7 @@ def select_attack(
     Raises IrpipeError, which names `report`, if
     - two results have the same name,
     - results of one attack on one data set disagree in an attribute of MUST_AGREE,
+    - results of one network disagree in an attribute of OF_ONE_NETWORK,
     - no result is of this attack,
     - a result of it lacks one of the `arrays`.
     """
@@ -164,9 +167,13 @@ def _order(result: Result) -> tuple[Any, ...]:
 
 
 def _refuse_mixed(results: list[Result], report: str) -> None:
-    """Raise IrpipeError if two results have one name, or must agree and do not (MUST_AGREE)."""
+    """Raise IrpipeError if two results have one name, or must agree and do not.
+
+    Those of one attack must agree in MUST_AGREE, those of one network in OF_ONE_NETWORK.
+    """
     names: set[str] = set()
     first_of: dict[tuple[str, str, str], Result] = {}
+    first_of_network: dict[Network, Result] = {}
     for result in results:
         name = result_name(result)
         if name in names:
@@ -182,6 +189,14 @@ def _refuse_mixed(results: list[Result], report: str) -> None:
                     f"but {name} is from {label} {of_this}; "
                     f"evaluate both again with the same {label}"
                 )
+        if "network_sha256" in attrs:  # A training log has none.
+            first = first_of_network.setdefault(network_of(result), result)
+            for key, label in OF_ONE_NETWORK.items():
+                if first.attrs[key] != attrs[key]:
+                    raise IrpipeError(
+                        f"{report}: {result_name(first)} and {name} differ in the {label}; "
+                        "one of them is older: evaluate it again, or leave it out"
+                    )
 
 
 def _differing(first: object, second: object) -> tuple[object, object]:
