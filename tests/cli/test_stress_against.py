@@ -138,6 +138,7 @@ def test_bad_others_are_refused_before_any_attack(
 ) -> None:
     write_fitted_network(tmp_path / "net.safetensors")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "o").mkdir()
     write_result(tmp_path / "mnist" / "pgd.h5", left("pgd", range(100)))
     old = left("pgd", range(100))
     del old.arrays["loss"]
@@ -147,7 +148,8 @@ def test_bad_others_are_refused_before_any_attack(
         (tmp_path / "empty", "no results (.h5) in this folder"),
         (tmp_path / "mnist", "pgd.h5 is of another test set"),
         (tmp_path / "missing.safetensors", "no such file"),
-        ("nothing", "none of NET.safetensors, NET.pt2, FILE.py:function"),
+        (tmp_path / "o", "this is the folder of --output, and its results would be replaced"),
+        ("nothing", "--against nothing: no such folder, and none of NET.safetensors, NET.pt2"),
     ):
         own = ("--checkpoint", tmp_path / "net.safetensors", "--output", tmp_path / "o")
         assert run("stress", *own, "--against", other, "--attacks", *ATTACKS) == 2

@@ -97,6 +97,16 @@ def test_a_wrong_eps_is_one_line(
     assert not (tmp_path / "o").exists()
 
 
+def test_eps_0_alone_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for options in ([], ["--norm", "l2"]):
+        assert stress(tmp_path, "--eps", "0", "0.0", *options, "--attacks", PGD) == 2
+        message = capsys.readouterr().err
+        assert message == (
+            "irpipe stress: error: --eps 0: leaves nothing to attack; name an eps above 0\n"
+        )
+        assert not (tmp_path / "o").exists()
+
+
 def test_the_time_is_estimated_before_the_first_attack(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

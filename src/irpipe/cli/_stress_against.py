@@ -57,9 +57,19 @@ def open_others(
     for source in args.against:
         folder = Path(source)
         if folder.is_dir():
+            if folder.resolve() == args.output.resolve():
+                raise IrpipeError(
+                    f"--against {source}: this is the folder of --output, and its results would be "
+                    "replaced; name another --output"
+                )
             results = _read_folder(folder, test)
             other = Other(str(results[0].attrs["method"]), source, results)
         else:
+            if ":" not in source and folder.suffix not in (".safetensors", ".pt2"):
+                raise IrpipeError(
+                    f"--against {source}: no such folder, and none of NET.safetensors, NET.pt2, "
+                    "FILE.py:function and module:function"
+                )
             changed = _arguments_for(args, source, network)
             loaded = load(changed, device)
             if loaded.metadata["data"] != network.metadata["data"]:

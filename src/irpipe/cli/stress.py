@@ -225,9 +225,11 @@ def _with_norm(args: argparse.Namespace, name: str, options: dict[str, Any]) -> 
 
 
 def _eps_of(args: argparse.Namespace) -> list[float | str]:
-    """The eps that --eps names, after 0."""
-    values = [_number_or_text(text) for text in args.eps]
-    return [0, *(value for value in values if value != 0)]
+    """The eps that --eps names, after 0. Raises IrpipeError if it names no other."""
+    values = [value for value in map(_number_or_text, args.eps) if value != 0]
+    if not values:
+        raise IrpipeError("--eps 0: leaves nothing to attack; name an eps above 0")
+    return [0, *values]
 
 
 def load_network(args: argparse.Namespace, device: "torch.device") -> "LoadedNetwork":
