@@ -174,6 +174,33 @@ def test_results_of_another_config_do_not_count(tmp_path: Path) -> None:
     assert "mnist/small/adv/released/pgd" not in page
 
 
+def add_adv(config: dict[str, Any], folder: Path, attack: str = "pgd", **attrs: Any) -> None:
+    """A result of Adv, and its network in the config."""
+    result = make_result("pgd", {}, [200], method="adv", attack=attack, **attrs)
+    write_result(folder / f"mnist/small/adv/released/{attack}.h5", result)
+    entry = config["networks"][0]
+    entry |= {"methods": ["int", "adv"], "attacks": sorted({"pgd", attack})}
+    entry["released_files"]["adv"] = "adv.pkl"
+
+
+def test_sentences_are_never_about_results_that_no_table_would_show_together(
+    tmp_path: Path,
+) -> None:
+    config = made_project(tmp_path)
+    add_adv(config, tmp_path, options={"step_size": 0.02})
+    with pytest.raises(IrpipeError, match=r"\Apage: .*step_size: 0\.01.* but .*: 0\.02"):
+        write_page(config, tmp_path, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_old_results_that_nothing_shows_do_not_count(tmp_path: Path) -> None:
+    config = made_project(tmp_path)
+    add_adv(config, tmp_path, "old")
+    page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")
+    assert "mnist/small/int/released/pgd" in page
+    assert "mnist/small/adv/released/old" not in page
+
+
 def test_the_page_shows_tables_figures_and_sources(tmp_path: Path) -> None:
     config = made_project(tmp_path)
     page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")

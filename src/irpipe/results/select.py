@@ -37,7 +37,7 @@ def select_attack(
     - a result of it lacks one of the `arrays`.
     """
     results = list(results)
-    _refuse_mixed(results, report)
+    refuse_mixed(results, report)
     selected = [result for result in results if result.attrs["attack"] == attack]
     if not selected:
         attacks = sorted({result.attrs["attack"] for result in results})
@@ -103,7 +103,7 @@ def select_proofs(
     network has two, and as `select_attack` does.
     """
     results = list(results)
-    _refuse_mixed(results, report)
+    refuse_mixed(results, report)
     proofs: dict[Network, Result] = {}
     for result in results:
         attrs = result.attrs
@@ -166,7 +166,7 @@ def _order(result: Result) -> tuple[Any, ...]:
     )
 
 
-def _refuse_mixed(results: list[Result], report: str) -> None:
+def refuse_mixed(results: list[Result], report: str) -> None:
     """Raise IrpipeError if two results have one name, or must agree and do not.
 
     Those of one attack must agree in MUST_AGREE, those of one network in OF_ONE_NETWORK.

@@ -6,19 +6,25 @@ The page is one HTML file that needs no network and no script.
 import base64
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from irpipe import config as configs
 from irpipe.config import captions
+from irpipe.config.kinds import attacks_of
 from irpipe.errors import IrpipeError
 from irpipe.files import atomic_write
 from irpipe.reports._render import html_template
 from irpipe.reports.paper_page.summary import claim_lines, sentences
 from irpipe.results import to_frame
+from irpipe.results.result import read_result
+from irpipe.results.select import refuse_mixed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TABLE_BODY = re.compile(r"<body>\n<h1>.*?</h1>\n(.*)</body>", re.DOTALL)
 # The paper's tables and figures, as they follow each other there.
@@ -44,7 +50,8 @@ class Entry:
 def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
     """Write the page of a checked config to `output`, from the results below `folder`.
 
-    Raises IrpipeError if a table or figure of the config is missing.
+    Raises IrpipeError if a table or figure of the config is missing, or if results do not belong
+    together (`refuse_mixed`).
     """
     parts: dict[str, list[Entry]] = {part: [] for part in captions.PARTS}
     for section, name in sorted(_names(config), key=_order):
@@ -52,7 +59,7 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
     texts: dict[str, list[str]] = {}
     sources: list[Any] = []
     if results := _results(config, folder):
-        frame = to_frame(results)
+        frame = _frame(results)
         texts = sentences(frame)
         sources = frame[SOURCE_COLUMNS + HASH_COLUMNS].drop_duplicates().to_dict("records")
     template = html_template(Path(__file__).with_name("templates"), "page.html.jinja")
@@ -74,14 +81,36 @@ def write_page(config: dict[str, Any], folder: Path, output: Path) -> Path:
 
 
 def _results(config: dict[str, Any], folder: Path) -> list[Path]:
-    """The result files of the config that are there. `folder` may have those of others, too."""
+    """The result files that are there of what tables and figures show.
+
+    `folder` may have those of other configs, too, and old ones that nothing shows any more.
+    """
+    shown = {
+        attack
+        for section, name in _names(config)
+        for attack in attacks_of(config[section][name])
+    }
     paths = [
         folder.joinpath(*run, f"{attack}.h5")
         for entry in config["networks"]
         for run in configs.runs(entry)
         for attack in entry["attacks"]
+        if attack in shown
     ]
     return [path for path in paths if path.is_file()]
+
+
+def _frame(paths: Iterable[Path]) -> "pd.DataFrame":
+    """The frame of all results. Raises IrpipeError if they may not share a table."""
+    import pandas as pd
+
+    frames, without_arrays = [], []
+    for path in paths:
+        result = read_result(path)
+        frames.append(to_frame(result))
+        without_arrays.append(replace(result, arrays={}))  # all arrays may not fit into memory
+    refuse_mixed(without_arrays, "page")
+    return pd.concat(frames, ignore_index=True)
 
 
 def _names(config: dict[str, Any]) -> Iterable[tuple[str, str]]:
