@@ -41,6 +41,10 @@ def run(args: argparse.Namespace) -> None:
         # The costs of jobs are those of a folder; a file next to the config may show them, too.
         if path.is_dir() and options["kind"] != "job_costs" and not is_outside(options["kind"]):
             raise IrpipeError(f"{path}: is a folder; name the results in it, {path}/*.h5")
+        if not path.exists():
+            raise IrpipeError(
+                f"{path}: no such file; expected results (.h5) or training logs (.csv)"
+            )
     results = [READERS.get(path.suffix, read_result)(path) for path in args.results]
     paths = report(results, args.output / f"{section.removesuffix('s')}_{name}", **keywords)
     checksums = paths[0].with_suffix(CHECKSUM_SUFFIX)

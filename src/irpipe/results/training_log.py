@@ -57,6 +57,8 @@ def _load_log(path: Path) -> Result:
     lines = list(csv.DictReader(io.StringIO(content.decode(), newline="")))
     if not lines:
         raise ValueError("no line of an epoch")
+    if CONTENT_SHA256_KEY not in lines[0]:
+        raise ValueError(f"no column {CONTENT_SHA256_KEY}")
     for line in lines:
         line.pop(CONTENT_SHA256_KEY, None)
     if _with_sha256(lines) != content:
