@@ -3,6 +3,7 @@
 import os
 import pickle
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -209,9 +210,37 @@ def test_bad_imports(
         assert_refused(rf"{re.escape(str(path))}: {message}", tmp_path, capsys, *arguments)
 
 
+def test_bad_networks_from_elsewhere(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.chdir(tmp_path)
+    lines = ["from torch import nn", "def flat():"]
+    lines.append("    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))")
+    write(tmp_path / "nets.py", "\n".join(lines).encode())
+    aai = "--attack=a={kind: aai, steps: 2, images: 2, eps: 0.1}"
+    cases: dict[str, list[object]] = {
+        r"a on \./nets\.py:flat: it attacks maps and this network has none: it does not .*": [
+            *("./nets.py:flat", "--dataset", "digits", "--external", "mine/adv")
+        ],
+        r"--external mine: expected MODEL/METHOD, such as mine/adv": [
+            *("./nets.py:flat", "--dataset", "digits", "--external", "mine")
+        ],
+        r"--dataset: .*\.safetensors says itself what its images are; leave it out": [
+            *(checkpoint, "--dataset", "mnist")
+        ],
+    }
+    for message, arguments in cases.items():
+        assert_refused(message, tmp_path, capsys, "evaluate", aai, "--checkpoint", *arguments)
+
+
 def test_bad_reports(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     damaged = cut(result, 100)
     missing = tmp_path / "none.h5"
+    frame = write(tmp_path / "results.csv", b"dataset,accuracy\ndigits,0.5\n")
     cases: list[tuple[str, list[object]]] = [
         (r".*tables: no table 'tabel'; have: .*", ["--table=tabel", result]),
         (
@@ -224,6 +253,11 @@ def test_bad_reports(result: Path, tmp_path: Path, capsys: pytest.CaptureFixture
             [f"--table={TABLE}", result, damaged],
         ),
         (rf"{re.escape(str(missing))}: no such file; .*", [f"--table={TABLE}", missing]),
+        (r"\S+/none: no such file; .*", [f"--table={TABLE}", missing.with_suffix("")]),
+        (
+            rf"{re.escape(str(frame))}: not a readable .* \(no column content_sha256\); .*",
+            [f"--table={TABLE}", frame],
+        ),
         (
             r"table_t: expected results of attack 'pgd'; found mine",
             ["--table=t={kind: accuracy_table, title: T}", result],

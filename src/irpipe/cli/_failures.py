@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from irpipe.errors import IrpipeError, StoppedError, first_line, reason_of
+from irpipe.errors import IrpipeError, NotApplicableError, StoppedError, first_line, reason_of
 from irpipe.outside_code import is_outside, own_modules, used_files
 
 # Kinds of attacks that call a package of the optional dependencies `irpipe[stress]`.
@@ -106,6 +106,14 @@ def require_packages(kind: str) -> None:
     package = PACKAGES.get(kind)
     if package and importlib.util.find_spec(package) is None:
         raise IrpipeError(f"attack kind {kind}: {package} is missing; pip install 'irpipe[stress]'")
+
+
+def require_maps(network: object, options: dict[str, Any]) -> None:
+    """Raise NotApplicableError if an attack of these options needs maps and a network has none."""
+    needs_maps = "interpreter" in options or "interpreters" in options
+    if needs_maps and not getattr(network, "has_maps", True):
+        reason = getattr(network, "why_no_maps", "")
+        raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
 
 
 def print_traceback(error: BaseException) -> None:

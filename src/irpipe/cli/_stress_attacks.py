@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from irpipe import code_hash
-from irpipe.cli._failures import attack_failure, has_code_of_others, print_traceback
+from irpipe.cli._failures import (
+    attack_failure,
+    has_code_of_others,
+    print_traceback,
+    require_maps,
+)
 from irpipe.cli._stress_proofs import FILE_NAME, Certified, kept_proofs
 from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.results.labels import duration
@@ -125,10 +130,7 @@ class StressAttacks:
 
         if name != MAPS and self.args.norm not in norms_of(options):
             raise NotApplicableError(f"it has no {self.args.norm} version")
-        needs_maps = "interpreter" in options or "interpreters" in options
-        if needs_maps and not getattr(self.network.network, "has_maps", True):
-            reason = getattr(self.network.network, "why_no_maps", "")
-            raise NotApplicableError(f"it attacks maps and this network has none: {reason}")
+        require_maps(self.network.network, options)
         require_applicable(self.network, options, self.test, self.device)
 
     def _note(self, attempt: Attempt) -> None:

@@ -7,9 +7,14 @@ from typing import Any
 from irpipe import code_hash, config
 from irpipe.cli import _arguments
 from irpipe.cli._accuracies import accuracies, print_left_out
-from irpipe.cli._failures import explained, has_code_of_others, require_packages
+from irpipe.cli._failures import (
+    explained,
+    has_code_of_others,
+    require_maps,
+    require_packages,
+)
 from irpipe.cli._torch import import_torch
-from irpipe.errors import IrpipeError
+from irpipe.errors import IrpipeError, NotApplicableError
 from irpipe.networks.checkpoint import read_checkpoint
 from irpipe.results.result import write_result
 
@@ -46,12 +51,16 @@ def _names_and_data(args: argparse.Namespace) -> tuple[dict[str, str], dict[str,
                 f"--checkpoint {path}: no NET.safetensors; for a network from elsewhere, say "
                 "--external MODEL/METHOD and --dataset, or use irpipe stress"
             )
+        if args.dataset:
+            raise IrpipeError(f"--dataset: {path} says itself what its images are; leave it out")
         metadata = read_checkpoint(path).identity(path)
         return {}, config.resolve_named("datasets", metadata["data"], f"{path}: data")
     if not args.dataset:
         raise IrpipeError("--external: needs --dataset, which says what the images are")
     dataset, data = _arguments.read_entry("datasets", args.dataset, args.config)
-    model, _, method = args.external.partition("/")
+    model, slash, method = args.external.partition("/")
+    if not slash:
+        raise IrpipeError(f"--external {args.external}: expected MODEL/METHOD, such as mine/adv")
     for name in (model, method):
         config.check_name(name, "--external")
     names = {"dataset": dataset, "model": model, "method": method, "run": "external"}
@@ -80,6 +89,10 @@ def run(args: argparse.Namespace) -> None:
         network = load_under_names(args.checkpoint, names, data, device)
     else:
         network = load_for_attack(Path(args.checkpoint), device)
+    try:
+        require_maps(network.network, options)
+    except NotApplicableError as error:
+        raise IrpipeError(f"{name} on {args.checkpoint}: {error}") from error
     test = load(data, data_root(args.data), "test")
     is_external = has_code_of_others(network.metadata, options["kind"])
     with explained(name, str(args.checkpoint), is_external=is_external):

@@ -197,7 +197,7 @@ def resolve_entry(category: str, entry: object, location: str) -> dict[str, Any]
 
 
 def check_section(section: str, kind: str, location: str) -> None:
-    """Raise IrpipeError if a kind of table is in the section `figures`, or one of figure in `tables`.
+    """Raise IrpipeError if a kind of table is among the figures, or one of figure among the tables.
 
     A report that writes its files by a function of its own may be in either.
     """

@@ -86,9 +86,7 @@ def _results(config: dict[str, Any], folder: Path) -> list[Path]:
     `folder` may have those of other configs, too, and old ones that nothing shows any more.
     """
     shown = {
-        attack
-        for section, name in _names(config)
-        for attack in attacks_of(config[section][name])
+        attack for section, name in _names(config) for attack in attacks_of(config[section][name])
     }
     paths = [
         folder.joinpath(*run, f"{attack}.h5")
