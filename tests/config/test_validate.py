@@ -101,10 +101,6 @@ def entry(section: str, name: str, options: dict[str, Any]) -> Change:
             r"tables\.t: no attack 'pgdd'; have: pgd; did you mean 'pgd'\?",
         ),
         (
-            lambda raw: raw.update(tables={"t": TABLE | {"steps": 50}}),
-            r"tables\.t\.steps: 50; expected a step count of the attack pgd, which has .*, 200",
-        ),
-        (
             lambda raw: raw.update(figures={"f": TABLE}),
             r"figures\.f\.kind: accuracy_table makes a table; name it in tables, or after --table",
         ),
@@ -138,19 +134,6 @@ def test_runs_in_order() -> None:
     elsewhere = {"model": "./nets/wide.py", "seeds": 0, "checkpoints": {"a": "./a.pt2"}}
     names = ["/".join(run) for run in config.runs(networks | elsewhere)]
     assert names == ["d/wide/a/external", "d/wide/b/released"]
-
-
-@pytest.mark.parametrize(
-    "table", [{"steps": 10}, {"steps": 50, "sweep": "steps"}, {"steps": 5, "kind": "./own.py"}]
-)
-def test_step_counts_that_a_table_may_have(
-    table: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """One of the attack's, any where each step count has a column, any of a report of one's own."""
-    source = "def report(results, output, *, title: str, attack: str = 'pgd', steps: int = 5): ..."
-    (tmp_path / "own.py").write_text(source, encoding="utf-8")
-    monkeypatch.setenv("IRPIPE_CODE", str(tmp_path))
-    config.validate(valid_config() | {"tables": {"t": TABLE | table}})
 
 
 def write_attacks(path: Path, attacks: str) -> Path:

@@ -155,7 +155,7 @@ def _check_code(entry: dict[str, Any], is_trained: bool, location: str) -> None:
 
 
 def _check_reports(config: dict[str, Any], location: str) -> None:
-    """Check that tables and figures show attacks that the config defines, at steps they have."""
+    """Check that tables and figures show attacks that the config defines."""
     known = sorted(config["attacks"])
     for section in ("tables", "figures"):
         for name, entry in config[section].items():
@@ -163,22 +163,6 @@ def _check_reports(config: dict[str, Any], location: str) -> None:
                 if attack not in known:
                     message = no_such("attack", attack, known)
                     raise IrpipeError(f"{location}.{section}.{name}: {message}")
-                _check_steps(entry, attack, config, f"{location}.{section}.{name}")
-
-
-def _check_steps(entry: dict[str, Any], attack: str, config: dict[str, Any], location: str) -> None:
-    """Check that an attack of irpipe has the step count at which a report shows it."""
-    options = config["attacks"][attack]
-    if "steps" not in entry or "steps" not in options or entry.get("sweep") == "steps":
-        return
-    if is_outside(entry["kind"]) or is_outside(options["kind"]):
-        return  # what code of others makes of its option `steps` is its own affair
-    counts = options["steps"] if isinstance(options["steps"], list) else [options["steps"]]
-    if entry["steps"] not in counts:
-        raise IrpipeError(
-            f"{location}.steps: {entry['steps']}; expected a step count of the attack {attack}, "
-            f"which has {', '.join(map(str, sorted(counts)))}"
-        )
 
 
 def _add_cross_check(config: dict[str, Any], location: str) -> None:
