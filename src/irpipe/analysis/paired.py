@@ -76,7 +76,7 @@ def require_correct(result: Result, eps: float, steps: int, report: str) -> np.n
     if correct is None:
         raise IrpipeError(
             f"{report}: {result_name(result)} lacks ε = {eps_label(eps)} at {steps} steps; "
-            "evaluate it with both"
+            "evaluate it with both, or name another step count as the steps of the report"
         )
     return correct
 

@@ -107,7 +107,8 @@ def _accuracy_row(
     for column in _own_columns(result, columns):
         measured = accuracy_in(frame, column.eps, column.steps)
         if measured is None:
-            raise IrpipeError(f"{table}: {missing_column_message(result, column)}")
+            message = missing_column_message(result, column)
+            raise IrpipeError(f"{table}: {message}, or name another step count as its steps")
         value = published_value(published, result, column)
         cells.append(accuracy_cell(result, column, measured, value))
     return cells
