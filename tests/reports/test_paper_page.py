@@ -201,6 +201,18 @@ def test_old_results_that_nothing_shows_do_not_count(tmp_path: Path) -> None:
     assert "mnist/small/adv/released/old" not in page
 
 
+@pytest.mark.parametrize(("adv_correct", "is_there"), [(158, True), (200, False)])
+def test_the_note_on_overlapping_intervals_is_where_intervals_overlap(
+    adv_correct: int, is_there: bool, tmp_path: Path
+) -> None:
+    config = made_project(tmp_path)
+    add_adv(config, tmp_path)
+    write_result(tmp_path / "mnist/small/adv/released/pgd.h5", pgd("adv", adv_correct))
+    page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")
+    assert ("Intervals that overlap" in page) == is_there
+    assert "95% intervals" in page
+
+
 def test_the_page_shows_tables_figures_and_sources(tmp_path: Path) -> None:
     config = made_project(tmp_path)
     page = write_page(config, tmp_path, tmp_path / "report.html").read_text("utf-8")
