@@ -157,6 +157,11 @@ def test_figure_of_the_verdicts_has_the_numbers_of_the_page(
         numbers, "claim", "1", "mnist/small/released", "under all attacks"
     )
     assert verdict_figure({}, tmp_path) == {}
+    first = {name[2:]: number for name, number in numbers.items() if name[:2] == ("claim", "1")}
+    later = {("claim", "2", *rest): number for rest, number in first.items()}
+    drawn.clear()
+    verdict_figure(later | numbers, tmp_path)  # as after a merge, which puts new numbers last
+    assert [difference.claim for difference in drawn] == list(CLAIMS[:2])
 
 
 def test_page_says_what_was_not_run_and_its_list_gives_it_again(

@@ -48,9 +48,10 @@ def verdict_figure(numbers: Numbers, folder: Path) -> dict[Name, Number]:
     """
     differences: list[claims_figure.Difference] = []
     sources: set[Source] = set()
-    for name, number in numbers.items():
-        found = DIFFERENCE.search(number.text)
-        if name[0] == "claim" and name[3:] == ("under all attacks",) and found:
+    claims = [name for name in numbers if name[0] == "claim" and name[3:] == ("under all attacks",)]
+    for name in sorted(claims, key=lambda name: int(name[1])):  # numbers new to a page come last
+        number = numbers[name]
+        if found := DIFFERENCE.search(number.text):
             proofs = numbers.get((*name[:3], "proofs"))
             differences.append(_difference(name, numbers[*name[:3], "verdict"].text, found, proofs))
             sources |= {*number.sources, *(proofs.sources if proofs else ())}
