@@ -44,13 +44,13 @@ def sentences(frame: "pd.DataFrame") -> dict[str, list[str]]:
         ]
         if parts:
             has_both = is_released[is_pair].nunique() > 1
-            texts[_network_label(dataset, model, has_both and is_trained)] = parts
+            suffix = ", from scratch" if has_both and is_trained else ""
+            texts[_pair_label(dataset, model) + suffix] = parts
     return texts
 
 
-def _network_label(dataset: str, model: str, is_trained: bool) -> str:
-    label = f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
-    return f"{label}, from scratch" if is_trained else label
+def _pair_label(dataset: str, model: str) -> str:
+    return f"{DATASETS.get(dataset, dataset)} {MODELS.get(model, model)}"
 
 
 def _robustness(rows: "pd.DataFrame") -> Iterator[str]:
@@ -182,7 +182,7 @@ def claim_lines(path: Path) -> list[str]:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return [
-            f"{_network_label(row['dataset'], row['model'], False)}{_run(row['run'])}: "
+            f"{_pair_label(row['dataset'], row['model'])}{_run(row['run'])}: "
             f"{row['claim']}: {row['verdict']}{_numbers(row)}"
             for row in rows
         ]
