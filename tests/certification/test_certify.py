@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 from made_batches import evaluate_attack, make_batch
+from pool_referee import SHAPE as POOL_SHAPE
+from pool_referee import tiny_pool
 from small_referee import tiny_image, tiny_network
+from torch import Tensor
 
 from irpipe.attacks import certify as kind
 from irpipe.certification.certificate import MIN_MARGIN
@@ -19,6 +22,7 @@ from irpipe.certification.status import Status
 from irpipe.datasets import load
 from irpipe.errors import IrpipeError
 from irpipe.networks.load import load_network
+from irpipe.networks.network import Network
 from irpipe.networks.released import read_released
 
 NETWORK = tiny_network(6)
@@ -125,6 +129,31 @@ def test_the_kind_reports_the_four_states(capsys: pytest.CaptureFixture[str]) ->
     ).tolist()
     assert arrays["steps"].tolist() == [40]
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("network", "shape"),
+    [(NETWORK, tiny_image(0).shape), (tiny_pool(2), POOL_SHAPE)],
+    ids=["Small", "Pool"],
+)
+def test_what_breaks_an_image_breaks_it_at_larger_eps(
+    network: Network, shape: tuple[int, int, int]
+) -> None:
+    images = torch.rand(2, *shape, generator=torch.Generator().manual_seed(3))
+    batch = make_batch(network, images.double(), network(images).argmax(dim=1))
+
+    def attacked(*eps: float) -> Tensor:
+        (output,) = kind.attack(batch, eps=list(eps))
+        assert (output.extras["status"] == Status.BROKEN).all()
+        return output.images
+
+    small, large = attacked(0.4, 0.5)
+    assert torch.equal(small, large)
+    assert not torch.equal(attacked(0.5)[0], large)
+    # What is found at the larger eps may lie outside the smaller one.
+    larger_first = attacked(0.5, 0.4)
+    assert ((larger_first[1] - images).abs() <= 0.4 + 1e-6).all()
+    assert torch.equal(larger_first[1], small)
 
 
 def test_mnist_small_int_at_02_has_the_known_states(shared: Path) -> None:

@@ -11,7 +11,7 @@ from pool_referee import SHAPE, tiny_pool
 from small_referee import tiny_network
 
 from irpipe.certification.certificate import Certificate, PoolCertificate
-from irpipe.certification.certify import certify_image
+from irpipe.certification.certify import certify_batch, certify_image
 from irpipe.certification.counterexample import descend
 from irpipe.certification.margin_bounds import margins_of
 from irpipe.certification.pool_margins import bound_margins
@@ -90,6 +90,30 @@ def test_the_four_states() -> None:
     wrong = (LABEL + 1) % 3
     misclassified = certify_image(NETWORK, IMAGE, wrong, 0.002)
     assert (misclassified.status, misclassified.hardest_target) == (Status.MISCLASSIFIED, LABEL)
+
+
+def test_a_descent_ends_once_a_margin_is_low_enough() -> None:
+    pool = PoolNetwork(NETWORK, SHAPE)
+    rows = margins_of(pool, torch.tensor([LABEL]))
+    arguments = (pool, IMAGE, 0.5, IMAGE.expand(2, *SHAPE))
+    rows = (rows.coefficients[0], rows.constant[0])
+    clean = pool.margins(IMAGE.expand(2, *SHAPE), *rows)[0]
+    stopped = descend(*arguments, *rows, 20, enough=float(clean.min()) + 0.01)
+    assert torch.equal(stopped.images, IMAGE.expand(2, *SHAPE))
+    assert torch.equal(stopped.margins, clean)
+    assert (descend(*arguments, *rows, 20).margins < clean - 0.5).all()
+
+
+def test_an_image_that_is_known_to_be_misclassified_is_not_searched_for() -> None:
+    images, labels = torch.stack([IMAGE, IMAGE]), torch.tensor([LABEL, LABEL])
+    known = certify_image(NETWORK, IMAGE, LABEL, 0.4).adversarial
+    assert known is not None
+    first, second = certify_batch(NETWORK, images, labels, 0.5, seeds=[0, 0], known={1: known})
+    assert first.adversarial is not None
+    assert second.adversarial is known
+    assert not torch.equal(first.adversarial, known)
+    assert first.status == second.status == Status.BROKEN
+    assert first.margin_lower_bound == second.margin_lower_bound
 
 
 def test_a_certificate_survives_bytes() -> None:

@@ -48,15 +48,19 @@ def attack(
     """
     adversarial = batch.images.repeat(len(eps), 1, 1, 1, 1)
     records: list[ProofRecord] = []
+    # Misclassified images break at every larger eps, too.
+    broken: list[tuple[float, int, Tensor]] = []
     with (
         progress(batch.progress_label, len(eps) * len(batch.images)) as advance,
         single_threaded_on_cpu(batch.images.device),
     ):
         for i, bound in enumerate(eps):
-            for number, record in enumerate(_records(batch, bound, leaves, seconds)):
+            known = {number: image for within, number, image in broken if within <= bound}
+            for number, record in enumerate(_records(batch, bound, leaves, seconds, known)):
                 records.append(record)
                 if record.status == Status.BROKEN:
                     adversarial[i, number] = torch.from_numpy(record.adversarial)
+                    broken.append((bound, number, adversarial[i, number]))
                 advance(note=_counts(records))
     extras = _extras(records, batch.labels, len(eps))
     n_images = len(batch.labels)
@@ -66,15 +70,15 @@ def attack(
 
 
 def _records(
-    batch: AttackBatch, eps: float, leaves: int, seconds: float | None
+    batch: AttackBatch, eps: float, leaves: int, seconds: float | None, known: dict[int, Tensor]
 ) -> Iterator[ProofRecord]:
     """Yield what is known of each image at `eps`, and keep it for the case of an interruption."""
     saved = SavedProofs(batch.state)
     indices = batch.indices.tolist()
-    known: dict[int, ProofRecord] = {}
+    kept: dict[int, ProofRecord] = {}
     for number, index in enumerate(indices):
         if record := saved.load(index, eps):
-            known[number] = record
+            kept[number] = record
     proofs = certify_batch(
         batch.network,
         batch.images,
@@ -83,11 +87,12 @@ def _records(
         leaves=leaves,
         seconds=seconds,
         seeds=indices,
-        skip=known,
+        skip=kept,
+        known=known,
     )
     for number, index in enumerate(indices):
-        if number in known:
-            yield known[number]
+        if number in kept:
+            yield kept[number]
         else:
             record = ProofRecord.of(next(proofs))
             saved.save(index, eps, record)

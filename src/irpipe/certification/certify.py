@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -56,6 +57,7 @@ def certify_batch(
     seconds: float | None = None,
     seeds: Sequence[int] | None = None,
     skip: Container[int] = (),
+    known: Mapping[int, Tensor] = MappingProxyType({}),
 ) -> Iterator[ImageProof]:
     """Yield what is known of each of `images` `[N, C, H, W]` in [0, 1] with these `labels`.
 
@@ -66,13 +68,14 @@ def certify_batch(
 
     `seeds` seed the first attack's random starts, one for each image. None means 0, 1, ...
     Images whose numbers are in `skip` are left out; those of the others do not depend on it.
+    `known` has misclassified images within `eps`, by number; these images are not attacked.
     For Pool there are only bounds and the attack: `leaves` and `seconds` limit nothing.
     Raises IrpipeError if the network is of neither architecture or gives logits that are not
     finite.
     """
     seeds = range(len(images)) if seeds is None else seeds
     if is_pool(network.backbone):
-        yield from certify_pool(network, images, labels, eps, seeds, skip)
+        yield from certify_pool(network, images, labels, eps, seeds, skip, known)
         return
     patch_network = PatchNetwork(network, images.shape[1:])
     checker = CertificateChecker(network)
@@ -86,6 +89,8 @@ def certify_batch(
         for number in numbers:
             image = images[number]
             search = _ImageSearch(patch_network, checker, roots, number - first, image, eps)
+            if number in known:
+                search.adversarial = known[number]
             yield search.run(int(labels[number]), leaves, seconds, seeds[number])
 
 

@@ -13,8 +13,6 @@ ATTACK_STEPS = 60
 RANDOM_STARTS = 2
 FIRST_STEP = 0.5  # steps fall from this share of eps
 LAST_STEP = 0.02
-
-
 # A margin that is less negative may have another sign in the network's rounding.
 MAX_BROKEN_MARGIN = -1e-4
 
@@ -40,12 +38,13 @@ def descend(
     coefficients: Tensor,
     constant: Tensor,
     n_steps: int,
+    enough: float = -torch.inf,
 ) -> Descent:
     """Lower margins f = sum over p of m_p relu(z2_p) + c by PGD within `eps` of clean images.
 
     `clean` are `[R, C, H, W]`, or one `[C, H, W]` for all; `starts` are `[R, C, H, W]`,
     `coefficients` m are `[R, P, c2]`, `constant` c is `[R]`. The steps are a falling share of eps
-    times the gradient's sign.
+    times the gradient's sign. The descent ends early once a margin is below `enough`.
     """
     lower = (clean - eps).clamp(min=0)
     upper = (clean + eps).clamp(max=1)
@@ -58,6 +57,8 @@ def descend(
             torch.where(is_better.view(-1, 1, 1, 1), images, best.images),
             torch.where(is_better, margins, best.margins),
         )
+        if bool((margins < enough).any()):
+            break
         share = max(LAST_STEP, FIRST_STEP * (1 - step / n_steps))
         images = images - eps * share * gradient.sign()
         images = torch.minimum(torch.maximum(images, lower), upper)
@@ -73,7 +74,9 @@ def attack_margins(
     order: Tensor,
     seed: int,
 ) -> Tensor | None:
-    """Return a misclassified image, or None. PGD aims at the targets with indices `order`.
+    """Return the first misclassified image found, or None.
+
+    PGD aims at the targets with indices `order`.
 
     `margins` are those of one image, and `minimiser` `[T, C, H, W]` is where their bounds are
     reached. For each target, PGD starts there, at the clean image and at RANDOM_STARTS points of
@@ -96,5 +99,6 @@ def attack_margins(
         margins.coefficients[rows],
         margins.constant[rows],
         ATTACK_STEPS,
+        enough=MAX_BROKEN_MARGIN,
     )
     return descent.misclassified()

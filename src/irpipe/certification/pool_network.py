@@ -54,6 +54,7 @@ class PoolNetwork:
             stride=SIDE * SIDE,
             padding=self.pixels.padding + SIDE * self.hidden.padding,
         )
+        self.receptive_shape = (self.shape[0], self.receptive.size, self.receptive.size)
         hidden = self._layer1(self.weight1.new_zeros(1, *self.shape))
         self.hidden_size = (hidden.shape[2], hidden.shape[3])
         folded = FoldedNetwork(network, self.shape)
@@ -92,28 +93,24 @@ class PoolNetwork:
         """Return the patches `[B, P, a]` of layer 1, `[B, c1, U]`."""
         return self.hidden.cut(hidden.view(*hidden.shape[:2], *self.hidden_size))
 
-    def compose(self, slopes: Tensor) -> Tensor:
-        """Return what linear functions of x_u are as functions of x_p, `[P, a, q]`.
+    def cut_units(self, values: Tensor) -> Tensor:
+        """Return `values` `[c1, U, n]` at the units of each place, `[units, P, n, c1]`.
 
-        `slopes` are `[c1, U, q1]`. Each entry of h1_p gets its own, at the right pixels of x_p.
+        Values `[c1, U]` have an n of 1.
         """
-        n_channels, n_colours, size = len(self.bias1), self.shape[0], self.pixels.size
-        window, padding, receptive = self.hidden.size, self.hidden.padding, self.receptive.size
-        grid = slopes.view(n_channels, *self.hidden_size, -1)
-        grid = F.pad(grid, (0, 0, padding, padding, padding, padding))
-        windows = grid.unfold(1, window, SIDE).unfold(2, window, SIDE)
-        # [c1, places down, places across, q1, window, window]
-        windows = windows.permute(1, 2, 0, 4, 5, 3).reshape(
-            -1, n_channels, window, window, n_colours, size, size
-        )
-        shape = (len(windows), n_channels, window, window, n_colours, receptive, receptive)
-        composed = slopes.new_zeros(shape)
-        strides = list(composed.stride())
-        # Each step to the next place of layer 1 is one of SIDE pixels.
-        strides[2] += SIDE * strides[5]
-        strides[3] += SIDE * strides[6]
-        composed.as_strided(windows.shape, strides).copy_(windows)
-        return composed.view(len(windows), n_channels * window**2, -1)
+        values = values.flatten(2) if values.dim() > 2 else values[..., None]
+        patches = self.hidden.cut(values.permute(2, 0, 1).reshape(-1, *self.hidden_size)[None])[0]
+        patches = patches.view(self.n_places, values.shape[2], len(values), -1)
+        return patches.permute(3, 0, 1, 2).contiguous()
+
+    def seen_by_unit(self, pixels: Tensor, unit: int) -> Tensor:
+        """Return the part that a unit of h1_p sees of values at the pixels of x_p.
+
+        `pixels` are `[P, *receptive_shape, n]`; the part is a view of them.
+        """
+        row, column = (SIDE * step for step in divmod(unit, self.hidden.size))
+        size = self.pixels.size
+        return pixels[:, :, row : row + size, column : column + size]
 
 
 def is_pool(backbone: nn.Module | None) -> TypeGuard[nn.Sequential]:

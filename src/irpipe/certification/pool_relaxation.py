@@ -149,43 +149,59 @@ def _upper_lines(network: PoolNetwork, patches: Ball, mu1: Tensor) -> Lines:
     return Lines(slopes, offset)
 
 
-class _ComposedLines:
-    """Linear bounds of the patches h1_p of one image as functions of its patches x_p."""
+class _PatchLines:
+    """Linear bounds of the patches h1_p of one image, of which each unit sees a part of x_p.
+
+    For each unit of a patch, `lines` `[P, q1, 2 c1]` and `offset` `[P, 1, 2 c1]` have the lines
+    above it, and then those below.
+    """
 
     def __init__(self, network: PoolNetwork, ball: Ball, lower1: Lines, upper1: Lines) -> None:
+        self.network = network
         ball = Ball(*(network.receptive.cut(tensor)[0] for tensor in ball))
-        self.center, self.radius = ball.center[..., None], ball.radius[..., None]
-        self.lower, self.upper = (network.compose(lines.slopes) for lines in (lower1, upper1))
-        self.lower_offset, self.upper_offset = (
-            network.cut_hidden(lines.offset[None])[0, :, :, None] for lines in (lower1, upper1)
+        self.center, self.radius = ball.center[:, None], ball.radius[:, None]
+        self.lines, self.offset = (
+            torch.cat([network.cut_units(tensor) for tensor in pair], dim=-1)
+            for pair in zip(upper1, lower1, strict=True)
         )
 
     def upper_bound(self, rows: Tensor) -> Tensor:
-        """Return upper bounds of `rows` h1_p, `[P, n]`, for `rows` `[P, n, a]`.
+        """Return upper bounds of n `rows` h1_p, `[P, n]`.
+
+        `rows` have the entries for each unit, `[units, P, c1, n]`, or `[units, c1, n]` if they are
+        the same at all places.
 
         rows h1_p <= A x_p + rows+ upper_offset + rows- lower_offset
         A = rows+ upper + rows- lower,   rows = rows+ + rows-,   rows+ >= 0 >= rows-
         """
-        positive, negative = rows.clamp(min=0), rows.clamp(max=0)
-        pixels = torch.baddbmm(positive @ self.upper, negative, self.lower)
-        offset = positive @ self.upper_offset + negative @ self.lower_offset
-        return (pixels @ self.center + pixels.abs() @ self.radius + offset)[..., 0]
+        network = self.network
+        n_rows = rows.shape[-1]
+        pixels = rows.new_zeros(network.n_places, *network.receptive_shape, n_rows)
+        offset = rows.new_zeros(network.n_places, 1, n_rows)
+        for unit, row in enumerate(rows):
+            signed = torch.cat([row.clamp(min=0), row.clamp(max=0)], dim=-2)
+            seen = network.seen_by_unit(pixels, unit)
+            seen += (self.lines[unit] @ signed).view(seen.shape)
+            offset += self.offset[unit] @ signed
+        pixels = pixels.flatten(1, 3)
+        bound = self.center @ pixels + offset
+        return (bound + self.radius @ pixels.abs_())[:, 0]
 
 
 def _layer2(network: PoolNetwork, ball: Ball, lower1: Lines, upper1: Lines) -> tuple[Tensor, ...]:
     """Return mu2 `[P, c2, 4]` and offset2 `[P, c2]` of one image."""
-    lines = _ComposedLines(network, ball, lower1, upper1)
+    lines = _PatchLines(network, ball, lower1, upper1)
     weight = network.weight2
-    n_values = weight.shape[1]
+    n_channels, n_values = weight.shape[:2]
     hidden = network.cut_hidden(network.hidden_at(ball.center))[0]
     center = torch.einsum("cia,pa->pci", weight, hidden)
     values = center[..., None, :].repeat(1, 1, n_values, 1)
-    for i in range(n_values):
-        for j in range(n_values):
-            if i != j:
-                rows = (weight[:, i] - weight[:, j]).expand(network.n_places, -1, -1)
-                values[:, :, i, j] += lines.upper_bound(rows)
+    # The weights for each unit, `[units, c1, c2, 4]`, and all z_i - z_j; those of i = j are 0.
+    by_unit = weight.view(n_channels, n_values, len(network.bias1), -1)
+    by_unit = by_unit.permute(3, 2, 0, 1).contiguous()
+    differences = by_unit[..., None] - by_unit[..., None, :]
+    values += lines.upper_bound(differences.flatten(2)).view(values.shape)
     mu = _rounded(_upper_weights(values))
-    combined = torch.einsum("pci,cia->pca", mu, weight)
-    offsets = [lines.upper_bound(weight[:, i] - combined) for i in range(n_values)]
-    return mu, torch.stack(offsets).amax(dim=0)
+    combined = torch.einsum("pci,udci->updc", mu, by_unit).contiguous()
+    offsets = lines.upper_bound((by_unit[:, None] - combined[..., None]).flatten(3))
+    return mu, offsets.view(-1, n_channels, n_values).amax(dim=-1)

@@ -1,7 +1,7 @@
 """Prove of images that no image within eps of them is misclassified by Pool, or find one."""
 
 import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +63,8 @@ def certify_pool(
     labels: Tensor,
     eps: float,
     seeds: Sequence[int],
-    skip: Container[int] = (),
+    skip: Container[int],
+    known: Mapping[int, Tensor],
 ) -> Iterator[ImageProof]:
     """Yield what is known of each of `images`, as `certify.certify_batch` does.
 
@@ -76,8 +77,8 @@ def certify_pool(
         label, clean = int(labels[number]), images[number].float()
         lower = roots.bounds.lower[index]
         order = lower.argsort()[: int((lower <= MIN_MARGIN).sum())]
-        adversarial = None
-        if len(order) and predicted_class(network, clean) == label:
+        adversarial = known.get(number)
+        if adversarial is None and len(order) and predicted_class(network, clean) == label:
             margins = Margins(*(tensor[index] for tensor in roots.margins))
             minimiser = roots.bounds.minimiser[index]
             adversarial = attack_margins(

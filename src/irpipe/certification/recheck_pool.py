@@ -120,11 +120,13 @@ class _Checker:
         """c of layer 2 without its bias, `[c2, h, w]`, by bounds place by place."""
         lambda1 = self._of_layer1(levels)
         functions = _neighbour_functions(self.conv1)
-        slopes = [torch.einsum("chwi,ciq->chwq", w, functions) for w in (lambda1, self.mu1)]
+        slopes = [torch.einsum("chwi,ciq->chwq", w, functions) for w in (self.mu1, lambda1)]
         bias = bias_of(self.conv1)[:, None, None]
-        offsets = [(lambda1.sum(dim=-1) * bias)[..., None], self.offset1[..., None]]
-        (below, above), (below_offset, above_offset) = (
-            [self._windows(lines) for lines in pair] for pair in (slopes, offsets)
+        constants = [self.offset1[..., None], (lambda1.sum(dim=-1) * bias)[..., None]]
+        # Those above h1 and then those below.
+        lines, offsets = (
+            torch.cat([self._windows(values) for values in pair], dim=1)
+            for pair in (slopes, constants)
         )
         receptive = self.conv1.kernel_size[0] + 1 + 2 * self.conv2.kernel_size[0]
         padding = _padding(self.conv1) + 2 * _padding(self.conv2)
@@ -133,16 +135,15 @@ class _Checker:
             F.unfold(tensor, **patches)[0].t() for tensor in (self.center, self.radius)
         )
         weights = _neighbour_functions(self.conv2)
-        offset = []
+        largest = []
         for place, mu in enumerate(self.mu2.flatten(1, 2).unbind(dim=1)):
             rows = (weights - torch.einsum("ci,cia->ca", mu, weights)[:, None]).flatten(0, 1)
-            positive, negative = rows.clamp(min=0), rows.clamp(max=0)
-            pixels = positive @ self._dense(above[place]) + negative @ self._dense(below[place])
+            rows = torch.cat([rows.clamp(min=0), rows.clamp(max=0)], dim=1)
+            pixels = self._by_pixel(rows, lines[place])
             highest = pixels @ centers[place] + pixels.abs() @ radii[place]
-            highest += positive @ above_offset[place].flatten()
-            highest += negative @ below_offset[place].flatten()
-            offset.append(highest.view(-1, 4).amax(dim=1))
-        return torch.stack(offset, dim=1).view(self.size2)
+            highest += rows @ offsets[place].flatten()
+            largest.append(highest.view(-1, 4).amax(dim=1))
+        return torch.stack(largest, dim=1).view(self.size2)
 
     def _windows(self, values: Tensor) -> Tensor:
         """The parts of `[c1, h, w, n]` that places of layer 2 see, `[P, c1, k, k, n]`."""
@@ -151,19 +152,13 @@ class _Checker:
         windows = padded.unfold(1, size, 2).unfold(2, size, 2)
         return windows.permute(1, 2, 0, 4, 5, 3).flatten(0, 1)
 
-    def _dense(self, window: Tensor) -> Tensor:
-        """Functions `[c1, k, k, q1]` of patches of the image as such of all that a place sees."""
-        channels, n_units = window.shape[0], window.shape[1]
-        size, n_colours = self.conv1.kernel_size[0] + 1, self.center.shape[1]
-        receptive = size + 2 * (n_units - 1)
-        axis = 2 * torch.arange(n_units)[:, None] + torch.arange(size)
-        # The pixel of unit (i, j) and of its tap (colour, k, l).
-        colour = receptive**2 * torch.arange(n_colours)[:, None, None]
-        tap = receptive * axis[:, None, None, :, None] + axis[None, :, None, None, :]
-        index = (tap + colour).reshape(1, n_units**2, -1).expand(channels, -1, -1)
-        dense = window.new_zeros(channels, n_units**2, n_colours * receptive**2)
-        dense.scatter_(2, index, window.reshape(channels, n_units**2, -1))
-        return dense.flatten(0, 1)
+    def _by_pixel(self, rows: Tensor, window: Tensor) -> Tensor:
+        """`rows` `[n, c k k]` times the lines `[c, k, k, q1]` of a place, by pixel, `[n, q]`."""
+        rows = rows.view(len(rows), len(window), -1)
+        by_unit = torch.einsum("ncu,cuq->nqu", rows, window.flatten(1, 2))
+        size = self.conv1.kernel_size[0] + 1
+        receptive = size + 2 * (window.shape[1] - 1)
+        return F.fold(by_unit, (receptive, receptive), size, stride=2).flatten(1)
 
     def _linear_head(self) -> tuple[Tensor, Tensor]:
         """The logits as an affine function of h2: `[classes, c2, h, w]` and `[classes]`."""
