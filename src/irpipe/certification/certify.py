@@ -88,9 +88,9 @@ def certify_batch(
         roots = root_bounds(patch_network, images[part].float(), labels[part], eps)
         for number in numbers:
             image = images[number]
-            search = _ImageSearch(patch_network, checker, roots, number - first, image, eps)
-            if number in known:
-                search.adversarial = known[number]
+            index = number - first
+            adversarial = known.get(number, roots.adversarial[index])
+            search = _ImageSearch(patch_network, checker, roots, index, image, eps, adversarial)
             yield search.run(int(labels[number]), leaves, seconds, seeds[number])
 
 
@@ -105,6 +105,7 @@ class _ImageSearch:
         index: int,
         image: Tensor,
         eps: float,
+        adversarial: Tensor | None,
     ) -> None:
         self.network = network
         self.checker = checker
@@ -115,7 +116,7 @@ class _ImageSearch:
         self.interval1 = Interval(*(tensor[index : index + 1] for tensor in roots.interval1))
         self.interval2 = Interval(*(tensor[index : index + 1] for tensor in roots.interval2))
         self.rows = roots.rows.of_image(index)
-        self.adversarial = roots.adversarial[index]
+        self.adversarial = adversarial
         self.margins = Margins(*(tensor[index] for tensor in roots.margins))
         self.bounds = MarginBounds(*(tensor[index] for tensor in roots.bounds))
         self.root_seconds = roots.seconds

@@ -98,9 +98,10 @@ class PoolNetwork:
 
         Values `[c1, U]` have an n of 1.
         """
-        values = values.flatten(2) if values.dim() > 2 else values[..., None]
-        patches = self.hidden.cut(values.permute(2, 0, 1).reshape(-1, *self.hidden_size)[None])[0]
-        patches = patches.view(self.n_places, values.shape[2], len(values), -1)
+        values = values if values.dim() == 3 else values[..., None]
+        n_channels, _, n_values = values.shape
+        images = values.permute(2, 0, 1).reshape(1, -1, *self.hidden_size)
+        patches = self.hidden.cut(images).view(self.n_places, n_values, n_channels, -1)
         return patches.permute(3, 0, 1, 2).contiguous()
 
     def seen_by_unit(self, pixels: Tensor, unit: int) -> Tensor:
